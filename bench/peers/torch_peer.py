@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""PyTorch beside polypaca: one training step of a BLOOM-, Pythia- or LLaMA-shaped model, LoRA or full fine-tuning.
+
+Uses transformers (and PEFT for LoRA) where they are installed; otherwise the same models written here in plain PyTorch,
+operation for operation as transformers' eager code computes them. The output says which was used.
+
+  python3 torch_peer.py --arch bloom --hidden 512 --layers 6 --heads 8 --vocab 32000 --seq 256 --micro-batch 4 \
+      --method lora --numerics mixed --steps 5 --threads 2
+
+--numerics mixed: fp32 weights and optimiser, bf16 autocast (what polypaca's bf16 training keeps);
+           pure:  weights, gradients and Adam's moments in bf16 (PyTorch's fastest);
+           fp32:  fp32 throughout.
+Prints one JSON object: tokensPerSecond, stepSeconds (median), spread, peakMemoryBytes (VmHWM), versions, implementation.
+"""
+import argparse, json, math, resource, sys, time
+
+def missing(package, hint):
+    print(json.dumps({"error": f"{package} is not installed: {hint}"}))
+    sys.exit(3)
+
+try:
+    import torch
+    import torch.nn as nn
+    import torch.nn.functional as F
+except ImportError:
+    missing("PyTorch", "apt-get install python3-torch python3-numpy, or pip install torch")
+
+
+class LoraLinear(nn.Module):
+    """As PEFT's lora.Linear: result + B(A(dropout(x))) * scaling, A and B in fp32 (bf16 in pure bf16)."""
+
+    def __init__(self, base, rank, alpha, dropout):
+        super().__init__()
+        self.base, self.scaling, self.dropout = base, alpha / rank, nn.Dropout(dropout)
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.lora_B(self.lora_A(self.dropout(x.to(self.lora_A.weight.dtype)))) * self.scaling
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x):
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return self.weight * wide.to(x.dtype)
+
+
+def rotate(x, cos, sin):
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
+
+
+class Block(nn.Module):
+    def __init__(self, a):
+        super().__init__()
+        C, I = a.hidden, a.intermediate
+        self.a = a
+        norm = RMSNorm if a.arch == "llama" else nn.LayerNorm
+        bias = a.arch != "llama"
+        self.norm1, self.norm2 = norm(C), norm(C)
+        if a.arch == "llama":
+            D = C // a.heads
+            self.q_proj, self.k_proj, self.v_proj = (nn.Linear(C, n * D, bias=False) for n in (a.heads, a.kv_heads, a.kv_heads))
+            self.gate, self.up = nn.Linear(C, I, bias=False), nn.Linear(C, I, bias=False)
+        else:
+            self.query_key_value = nn.Linear(C, 3 * C)
+            self.up = nn.Linear(C, I)
+        self.dense, self.down = nn.Linear(C, C, bias=bias), nn.Linear(I, C, bias=bias)
+
+    def attention(self, x, tables):
+        a, (B, T, C) = self.a, x.shape
+        H, D = a.heads, C // a.heads
+        if a.arch == "llama":
+            q, k, v = (p(x).view(B, T, -1, D).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        else:
+            q, k, v = self.query_key_value(x).view(B, T, H, 3, D).permute(3, 0, 2, 1, 4)
+        if a.arch != "bloom":
+            cos, sin = tables["cos"].to(q.dtype), tables["sin"].to(q.dtype)
+            n = cos.shape[-1]
+            q = torch.cat((rotate(q[..., :n], cos, sin), q[..., n:]), -1)
+            k = torch.cat((rotate(k[..., :n], cos, sin), k[..., n:]), -1)
+        if k.shape[1] != H:
+            k, v = (t.repeat_interleave(H // t.shape[1], 1) for t in (k, v))
+        if a.arch == "bloom":
+            scores = torch.baddbmm(tables["alibi"].to(q.dtype).expand(B, H, T, T).reshape(B * H, T, T), q.reshape(B * H, T, D), k.reshape(B * H, T, D).transpose(1, 2), alpha=1 / math.sqrt(D)).view(B, H, T, T)
+        elif hasattr(F, "scaled_dot_product_attention"):
+            return self.dense(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, T, C))
+        else:
+            scores = q @ k.transpose(2, 3) / math.sqrt(D)
+        scores = scores.masked_fill(tables["mask"], torch.finfo(scores.dtype).min)
+        p = F.softmax(scores, -1, dtype=torch.float32).to(v.dtype)
+        return self.dense((p @ v).transpose(1, 2).reshape(B, T, C))
+
+    def mlp(self, x):
+        if self.a.arch == "llama":
+            return self.down(F.silu(self.gate(x)) * self.up(x))
+        return self.down(F.gelu(self.up(x), approximate="tanh" if self.a.arch == "bloom" else "none"))
+
+    def forward(self, x, tables):
+        if self.a.arch == "gpt_neox":
+            return x + self.attention(self.norm1(x), tables) + self.mlp(self.norm2(x))
+        x = x + self.attention(self.norm1(x), tables)
+        return x + self.mlp(self.norm2(x))
+
+
+class Plain(nn.Module):
+    def __init__(self, a):
+        super().__init__()
+        self.a = a
+        self.embed = nn.Embedding(a.vocab, a.hidden)
+        self.embed_norm = nn.LayerNorm(a.hidden) if a.arch == "bloom" else nn.Identity()
+        self.blocks = nn.ModuleList(Block(a) for _ in range(a.layers))
+        self.norm = RMSNorm(a.hidden) if a.arch == "llama" else nn.LayerNorm(a.hidden)
+        self.head = nn.Linear(a.hidden, a.vocab, bias=False)
+        if a.arch == "bloom":
+            self.head.weight = self.embed.weight
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, std=0.02)
+        T, D = a.seq, a.hidden // a.heads
+        self.tables = {"mask": torch.ones(T, T, dtype=torch.bool).triu(1)}
+        if a.arch == "bloom":
+            slopes = torch.tensor([2 ** (-8 * (i + 1) / a.heads) for i in range(a.heads)])
+            self.tables["alibi"] = slopes.view(1, a.heads, 1, 1) * torch.arange(T).view(1, 1, 1, T)
+        else:
+            n = D // 4 if a.arch == "gpt_neox" else D
+            angle = torch.outer(torch.arange(T).float(), 10000.0 ** (-torch.arange(0, n, 2).float() / n))
+            self.tables["cos"], self.tables["sin"] = torch.cat((angle, angle), -1).cos(), torch.cat((angle, angle), -1).sin()
+
+    def forward(self, ids):
+        x = self.embed_norm(self.embed(ids))
+        for block in self.blocks:
+            x = block(x, self.tables)
+        logits = self.head(self.norm(x)).float()
+        return F.cross_entropy(logits[:, :-1].reshape(-1, self.a.vocab), ids[:, 1:].reshape(-1))
+
+
+TARGETS = {"bloom": ["query_key_value"], "gpt_neox": ["query_key_value"], "llama": ["q_proj", "k_proj", "v_proj"]}
+
+
+def plain_model(a):
+    model = Plain(a)
+    if a.method == "lora":
+        model.requires_grad_(False)
+        for block in model.blocks:
+            for name in TARGETS[a.arch]:
+                setattr(block, name, LoraLinear(getattr(block, name), a.lora_rank, 16, a.lora_dropout))
+    return model, lambda ids: model(ids)
+
+
+def transformers_model(a):
+    import transformers
+    common = dict(vocab_size=a.vocab, use_cache=False)
+    if a.arch == "bloom":
+        config = transformers.BloomConfig(hidden_size=a.hidden, n_layer=a.layers, n_head=a.heads, **common)
+    elif a.arch == "gpt_neox":
+        config = transformers.GPTNeoXConfig(hidden_size=a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.heads, intermediate_size=a.intermediate, **common)
+    else:
+        config = transformers.LlamaConfig(hidden_size=a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.heads, num_key_value_heads=a.kv_heads, intermediate_size=a.intermediate, **common)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    if a.method == "lora":
+        import peft
+        model = peft.get_peft_model(model, peft.LoraConfig(r=a.lora_rank, lora_alpha=16, lora_dropout=a.lora_dropout, target_modules=TARGETS[a.arch], task_type="CAUSAL_LM"))
+    return model, lambda ids: model(input_ids=ids, labels=ids).loss
+
+
+def peak_bytes():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--arch", choices=["bloom", "gpt_neox", "llama"], default="bloom")
+    for name, default in dict(hidden=512, layers=6, heads=8, kv_heads=0, intermediate=0, vocab=32000, seq=256, micro_batch=4, lora_rank=8, steps=5, warmup=2, threads=2).items():
+        p.add_argument("--" + name.replace("_", "-"), type=int, default=default)
+    p.add_argument("--lora-dropout", type=float, default=0.05)
+    p.add_argument("--method", choices=["lora", "fft"], default="lora")
+    p.add_argument("--numerics", choices=["mixed", "pure", "fp32"], default="mixed")
+    p.add_argument("--implementation", choices=["auto", "plain", "transformers"], default="auto")
+    a = p.parse_args()
+    a.kv_heads = a.kv_heads or a.heads
+    a.intermediate = a.intermediate or 4 * a.hidden
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(0)
+    implementation = a.implementation
+    if implementation == "auto":
+        try:
+            import transformers, peft  # noqa: F401
+            implementation = "transformers"
+        except ImportError:
+            implementation = "plain"
+    model, loss_of = (transformers_model if implementation == "transformers" else plain_model)(a)
+    if a.numerics == "pure":
+        model.to(torch.bfloat16)
+    model.train()
+    trained = [q for q in model.parameters() if q.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, foreach=True)
+    seconds = []
+    for step in range(a.warmup + a.steps):
+        ids = torch.randint(0, a.vocab, (a.micro_batch, a.seq))
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.numerics == "mixed"):
+            loss = loss_of(ids)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step >= a.warmup:
+            seconds.append(time.perf_counter() - start)
+    seconds.sort()
+    median = seconds[len(seconds) // 2]
+    print(json.dumps({
+        "implementation": implementation + " PyTorch" if implementation == "plain" else implementation, "torch": torch.__version__,
+        "numerics": a.numerics, "method": a.method, "parameters": sum(q.numel() for q in model.parameters()), "trainableParameters": sum(q.numel() for q in trained),
+        "tokensPerSecond": a.micro_batch * a.seq / median, "stepSeconds": median, "stepSecondsMin": seconds[0], "stepSecondsMax": seconds[-1],
+        "loss": float(loss), "peakMemoryBytes": peak_bytes(), "threads": torch.get_num_threads()}))
+
+
+if __name__ == "__main__":
+    main()

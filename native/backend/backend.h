@@ -1,0 +1,205 @@
+// Every operation the decoder and the trainer need, one pure virtual each. native/cpu implements them on the host,
+// native/cuda on a GPU; the two do not know each other, and nothing above this line knows which one runs.
+//
+// Letters: S sequences, N tokens of a packed micro batch (sequences end to end, no padding), C hidden, I intermediate,
+// H query heads, G key/value heads, D head dimension, V vocabulary, R (stacked) adapter rank.
+// "adds" and "assigns" say what an output does to what was there. All offsets are int64_t.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/dtype.h"
+#include "core/random.h"
+
+namespace polypaca {
+
+/// A matrix somewhere in a back end's memory: rows are `ld` elements apart, columns are dense. The op says how many of each.
+struct Matrix {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  int64_t ld = 0;
+  POLYPACA_INLINE explicit operator bool() const { return data != nullptr; }
+  /// The same matrix from (row, column) on.
+  POLYPACA_INLINE Matrix at(int64_t row, int64_t column) const {
+    return {static_cast<char*>(data) + (row * ld + column) * size_of(dtype), dtype, ld};
+  }
+};
+
+/// Per-head vectors of a packed batch: element (n, h, d) at data[n * token_stride + h * head_stride + d].
+/// Covers separate, concatenated ([q; k; v]) and per-head interleaved ([head][q, k, v]) layouts of one buffer.
+struct HeadView {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  int64_t token_stride = 0, head_stride = 0;
+};
+
+/// Packed sequences: sequence s is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; positions start at 0 in each.
+struct Sequences {
+  const int32_t* cu_seqlens = nullptr;  // [S + 1]
+  const int32_t* positions = nullptr;   // [N]
+  int64_t S = 0, N = 0;
+};
+
+enum class NormKind : uint8_t { rms, layer };
+enum class Activation : uint8_t { gelu_erf, gelu_tanh, swiglu };
+
+/// Rotary embedding by halves (Su et al. 2021 as GPT-NeoX and LLaMA lay it out): within the first `rotary_dim` elements of a
+/// head, (i, i + rotary_dim / 2) is turned by position * theta^(-2i / rotary_dim).
+/// cos, sin: fp32 [max_position, rotary_dim / 2]. rotary_dim 0 means none.
+struct Rope {
+  int64_t rotary_dim = 0;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+};
+
+struct AttentionShape {
+  int64_t H = 0, G = 0, D = 0;           // H is a multiple of G; query head h reads key/value head h / (H / G)
+  float scale = 1.0f;                    // 1 / sqrt(D)
+  Rope rope;
+  const float* alibi_slopes = nullptr;   // [H] or null; adds slope * (key position - query position) to the scaled score
+};
+
+/// A linear layer's weight [rows = out features, cols = in features] and what a back end keeps prepared of it.
+struct Weight {
+  Matrix value;
+  int64_t rows = 0, cols = 0;
+  void* prepared = nullptr;  // owned by the back end: see prepare_weight
+};
+
+/// The adapter's share of a linear layer: y += h * up^T with h [N, R] and up [rows, R] (scaling already in it,
+/// zero where a row's module has no adapter or the rank column belongs to another module). R = 0 means none.
+struct LoraTerm {
+  Matrix h, up;
+  int64_t R = 0;
+};
+
+/// One contiguous run of trained values for the optimiser. All pointers to `count` elements.
+struct AdamWRange {
+  float* master = nullptr;   // fp32 values, updated in place
+  float* m = nullptr;        // first moment
+  float* v = nullptr;        // second moment
+  const float* grad = nullptr;
+  bf16* copy = nullptr;      // bf16 copy for the products, rewritten; null when computing in fp32
+  int64_t count = 0;
+  float weight_decay = 0.0f;
+};
+
+struct AdamWOptions {
+  float learning_rate = 0, beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f;
+  int64_t step = 1;          // 1 for the first update: bias correction 1 - beta^step
+  float grad_scale = 1.0f;   // clipping factor, applied to every gradient
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // ---- memory and transfers (host pointers on one side, back-end pointers on the other) ----
+  virtual std::string describe() const = 0;             // "cpu avx512 bf16, onednn 2.6.3, 2 threads"
+  virtual void* allocate(int64_t bytes) = 0;            // 64-byte aligned, committed; throws out_of_memory
+  virtual void release(void* data) = 0;
+  virtual void copy_in(void* dst, const void* host, int64_t bytes) = 0;
+  virtual void copy_out(void* host, const void* src, int64_t bytes) = 0;  // waits for what was queued before
+  virtual void fill_zero(void* dst, int64_t bytes) = 0;
+
+  // ---- conversions ----
+  /// dst = src, converted; [rows, cols].
+  virtual void convert(Matrix dst, Matrix src, int64_t rows, int64_t cols) = 0;
+  /// dst = scale * src, converted; [rows, cols].
+  virtual void scaled_copy(Matrix dst, Matrix src, int64_t rows, int64_t cols, float scale) = 0;
+  /// y[i] = x[indices[i]] for n rows of C.
+  virtual void gather_rows(Matrix y, Matrix x, const int32_t* indices, int64_t n, int64_t C) = 0;
+  /// x[indices[i]] = y[i] for n rows of C, every other of the N rows is set to zero. Indices ascend.
+  virtual void scatter_rows(Matrix x, int64_t N, Matrix y, const int32_t* indices, int64_t n, int64_t C) = 0;
+
+  // ---- embedding ----
+  virtual void embedding_forward(Matrix x, Matrix table, const int32_t* ids, int64_t N, int64_t C) = 0;
+  /// d_table [V, C] fp32 adds dx of every occurrence, in token order (deterministic).
+  virtual void embedding_backward(float* d_table, Matrix dx, const int32_t* ids, int64_t N, int64_t C) = 0;
+
+  // ---- norms: w, b fp32 [C] (b null for rms); mean (layer only), rstd fp32 [N] are assigned by forward ----
+  virtual void norm_forward(NormKind kind, Matrix y, float* mean, float* rstd, Matrix x, const float* w, const float* b, int64_t N, int64_t C, float epsilon) = 0;
+  /// y again from x and the saved statistics (what forward wrote, bit for bit).
+  virtual void norm_recompute(NormKind kind, Matrix y, const float* mean, const float* rstd, Matrix x, const float* w, const float* b, int64_t N, int64_t C) = 0;
+  /// dx = beta * dx + its gradient (beta 0 or 1); dw, db [C] add; dw (and db) may be null: frozen.
+  virtual void norm_backward(NormKind kind, Matrix dx, float beta, float* dw, float* db, Matrix dy, Matrix x, const float* mean, const float* rstd, const float* w, int64_t N, int64_t C) = 0;
+
+  // ---- linear layers ----
+  /// Lets the back end lay a weight out for its products: once after loading, and again whenever `value` changed.
+  /// `trained` weights change every step; a back end may then choose to prepare nothing. Frees nothing else; see release_weight.
+  virtual void prepare_weight(Weight& w, bool trained) = 0;
+  virtual void release_weight(Weight& w) = 0;
+  /// Bytes that prepare_weight will keep for a weight of this shape.
+  virtual int64_t prepared_bytes(int64_t rows, int64_t cols, DType dtype, bool trained) const = 0;
+  /// y [N, rows] = beta * y + x w^T + bias + lora.h lora.up^T; bias fp32 [rows] or null. beta 0 or 1.
+  virtual void linear_forward(Matrix y, Matrix x, const Weight& w, const float* bias, const LoraTerm& lora, int64_t N, float beta) = 0;
+  /// dx [N, cols] = beta * dx + dy w.
+  virtual void linear_backward_input(Matrix dx, Matrix dy, const Weight& w, int64_t N, float beta) = 0;
+  /// dw fp32 [rows, cols], row stride ldw, = beta * dw + alpha * dy^T x.
+  virtual void linear_backward_weight(float* dw, int64_t ldw, Matrix dy, Matrix x, int64_t N, int64_t rows, int64_t cols, float alpha, float beta) = 0;
+  /// db fp32 [rows] adds the column sums of dy.
+  virtual void linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) = 0;
+
+  // ---- adapters: A [R, C] stacks the modules that read x; one dropout mask for all of them ----
+  /// h [N, R] = dropout(x) A^T.
+  virtual void lora_down_forward(Matrix h, Matrix x, Matrix A, const Dropout& dropout, int64_t N, int64_t C, int64_t R) = 0;
+  /// dh [N, R] = dy up, with up [rows, R] as in LoraTerm.
+  virtual void lora_up_backward(Matrix dh, Matrix dy, Matrix up, int64_t N, int64_t rows, int64_t R) = 0;
+  /// dA fp32 [R, C] adds dh^T dropout(x); dx adds mask * (dh A) unless dx is empty (nothing below is trained).
+  virtual void lora_down_backward(Matrix dx, float* dA, Matrix dh, Matrix x, Matrix A, const Dropout& dropout, int64_t N, int64_t C, int64_t R) = 0;
+
+  // ---- attention: causal, inside each sequence; lse fp32 [N, H] is assigned by forward and read by backward ----
+  /// out = softmax(scale q k^T + bias) v. q and k may be rotated in place: backward must be given what forward left there.
+  virtual void attention_forward(HeadView out, float* lse, HeadView q, HeadView k, HeadView v, const Sequences& sequences, const AttentionShape& shape) = 0;
+  /// dq, dk, dv assign (gradients of the unrotated q and k). They may not overlap q, k, v. scratch: attention_scratch_bytes().
+  virtual void attention_backward(HeadView dq, HeadView dk, HeadView dv, HeadView dout, HeadView out, const float* lse, HeadView q, HeadView k, HeadView v, void* scratch, const Sequences& sequences, const AttentionShape& shape) = 0;
+  virtual int64_t attention_scratch_bytes(int64_t N, const AttentionShape& shape) const = 0;
+  /// One new token per row: rotates q and k at `positions`, writes k and v into the caches at (cache_rows[r], positions[r]), then
+  /// attends over positions 0 .. positions[r], where position t is read from cache row source[r * max_length + t] (its own
+  /// position is in cache_rows[r] whatever `source` says). Beams share what they have in common through `source`.
+  /// Caches [cache rows, max_length, G, D] in `cache_dtype`; out, q, k, v have one token per row.
+  virtual void attention_decode(HeadView out, HeadView q, HeadView k, HeadView v, void* k_cache, void* v_cache, DType cache_dtype, const int32_t* source, const int32_t* cache_rows, const int32_t* positions, int64_t rows, int64_t max_length, const AttentionShape& shape) = 0;
+  /// After a prompt's attention_forward (q, k rotated): copies its k and v into one cache row. Tokens first .. first + T - 1 of the batch.
+  virtual void cache_prompt(void* k_cache, void* v_cache, DType cache_dtype, HeadView k, HeadView v, int64_t first, int64_t T, int64_t row, int64_t max_length, const AttentionShape& shape) = 0;
+
+  // ---- MLP ----
+  /// a [N, I] = gelu(u [N, I]), or silu(u[:, :I]) * u[:, I:] for swiglu with u [N, 2I].
+  virtual void activation_forward(Activation kind, Matrix a, Matrix u, int64_t N, int64_t I) = 0;
+  /// du from da and u; du may be u itself.
+  virtual void activation_backward(Activation kind, Matrix du, Matrix da, Matrix u, int64_t N, int64_t I) = 0;
+
+  // ---- head and loss ----
+  /// What of w [V, C] is its direction: w_hat[v] = w[v] / |w[v]|, inv_norm [V] = 1 / |w[v]| (Baichuan-2's head).
+  virtual void normalize_rows(Matrix w_hat, float* inv_norm, Matrix w, int64_t V, int64_t C) = 0;
+  /// dw assigns (d_hat - w_hat (w_hat . d_hat)) * inv_norm, row by row; d_hat fp32 [V, C], dw may be d_hat itself.
+  virtual void normalize_rows_backward(float* dw, const float* d_hat, Matrix w_hat, const float* inv_norm, int64_t V, int64_t C) = 0;
+  /// Per row r of `rows`: losses[r] = logsumexp(logits[r]) - logits[r][targets[r]] (fp32, assigned);
+  /// with_gradient: logits[r] becomes (softmax - onehot) * grad_scale in place, in the logits' dtype.
+  virtual void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, float grad_scale, bool with_gradient) = 0;
+
+  // ---- optimiser ----
+  /// Sum of squares in double over fixed chunks added in order: the same for any thread count.
+  virtual double sum_of_squares(const float* x, int64_t count) = 0;
+  /// Adam with decoupled decay (Loshchilov & Hutter 2019): p *= 1 - lr * wd, then p -= lr * mhat / (sqrt(vhat) + epsilon).
+  virtual void adamw(const AdamWRange& range, const AdamWOptions& options) = 0;
+};
+
+/// What this build and machine have: filled by open_backend and shown by `doctor`.
+struct CpuFeatures {
+  std::string isa;          // "avx512", "avx2", "baseline": the kernels in use
+  bool bf16_dot = false;    // AVX512-BF16
+  bool amx_bf16 = false;
+  std::string gemm;         // "onednn 2.6.3" or "portable"
+  int threads = 1;
+};
+
+CpuFeatures cpu_features();
+
+/// Best rate of large dense products in GFLOP/s, all threads, everything packed ahead; takes about `milliseconds`.
+double measure_gemm_peak(DType dtype, double milliseconds);
+
+/// `device`: "cpu". Throws unsupported with what is missing otherwise.
+std::shared_ptr<Backend> open_backend(const std::string& device);
+
+}  // namespace polypaca

@@ -1,0 +1,11 @@
+#pragma once
+#include <napi.h>
+
+namespace polypaca {
+
+/// Constructors of this environment's classes; no static references, so that worker threads can load the addon.
+struct AddonData {
+  Napi::FunctionReference model, trainer;
+};
+
+}  // namespace polypaca

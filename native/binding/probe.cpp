@@ -1,0 +1,412 @@
+// One entry per operation of native/backend/backend.h. Arguments carry that file's names in camelCase where they are words and
+// as they are where they are letters (N, C, dw, A); arrays are dense, row-major Float32Array and Int32Array.
+//
+// Shared by all ops:
+//   dtype          "fp32" (default) or "bf16": the type of activations and compute weights. Inputs are rounded to it on the way in,
+//                  results are widened to fp32 on the way out.
+//   residualDtype  the type of the residual stream (x and dx of norms, x of the embedding, y of linear layers); default: dtype
+//   padding        spare columns per row of every matrix (default 0); writing there is an error
+// Outputs are in the result under their names. An argument of the same name is what they hold before the op, without one they hold
+// NaN where the op assigns and zero where it adds. Gradients that may be frozen (dw, db of norms; dA's dx) exist only where given.
+#include "binding/probe.h"
+
+#include <string>
+#include <vector>
+
+#include "binding/probe_arguments.h"
+#include "binding/to_js.h"
+#include "core/error.h"
+
+namespace polypaca {
+namespace {
+
+using Args = ProbeArguments;
+
+DType residual_dtype(const Args& a) { return a.dtype("residualDtype", a.dtype("dtype")); }
+
+float beta_of(const Args& a) { return float(a.number("beta", 0.0)); }
+
+// ---- conversions ----
+
+void convert(Backend& b, Args& a) {
+  const int64_t rows = a.integer("rows"), cols = a.integer("cols");
+  const Matrix src = a.matrix("src", rows, cols, a.dtype("from")), dst = a.output("dst", rows, cols, a.dtype("to"));
+  b.convert(dst, src, rows, cols);
+}
+
+void scaled_copy(Backend& b, Args& a) {
+  const int64_t rows = a.integer("rows"), cols = a.integer("cols");
+  const Matrix src = a.matrix("src", rows, cols, a.dtype("from")), dst = a.output("dst", rows, cols, a.dtype("to"));
+  b.scaled_copy(dst, src, rows, cols, float(a.number("scale")));
+}
+
+void gather_rows(Backend& b, Args& a) {
+  const int64_t C = a.integer("C"), N = a.length("x") / C, n = a.length("indices");
+  const Matrix x = a.matrix("x", N, C, residual_dtype(a)), y = a.output("y", n, C, a.dtype("dtype"));
+  b.gather_rows(y, x, a.ints("indices", n, N), n, C);
+}
+
+void scatter_rows(Backend& b, Args& a) {
+  const int64_t C = a.integer("C"), N = a.integer("N"), n = a.length("indices");
+  const Matrix y = a.matrix("y", n, C, a.dtype("dtype")), x = a.output("x", N, C, residual_dtype(a));
+  b.scatter_rows(x, N, y, a.ints("indices", n, N), n, C);
+}
+
+// ---- embedding ----
+
+void embedding_forward(Backend& b, Args& a) {
+  const int64_t C = a.integer("C"), V = a.integer("V"), N = a.length("ids");
+  const Matrix table = a.matrix("table", V, C, a.dtype("dtype")), x = a.output("x", N, C, residual_dtype(a));
+  b.embedding_forward(x, table, a.ints("ids", N, V), N, C);
+}
+
+void embedding_backward(Backend& b, Args& a) {
+  const int64_t C = a.integer("C"), V = a.integer("V"), N = a.length("ids");
+  const Matrix dx = a.matrix("dx", N, C, residual_dtype(a));
+  b.embedding_backward(a.output_floats("dTable", V * C, Absent::zero), dx, a.ints("ids", N, V), N, C);
+}
+
+// ---- norms: kind "rms" or "layer" ----
+
+NormKind norm_kind(const Args& a) {
+  const std::string kind = a.text("kind");
+  if (kind == "rms") return NormKind::rms;
+  if (kind == "layer") return NormKind::layer;
+  throw Error(ErrorCode::invalid_argument, "probe: \"kind\" must be \"rms\" or \"layer\", not \"" + kind + "\"");
+}
+
+void norm_forward(Backend& b, Args& a) {
+  const NormKind kind = norm_kind(a);
+  const int64_t N = a.integer("N"), C = a.integer("C");
+  const Matrix x = a.matrix("x", N, C, residual_dtype(a)), y = a.output("y", N, C, a.dtype("dtype"));
+  float* mean = kind == NormKind::layer ? a.output_floats("mean", N) : nullptr;
+  float* rstd = a.output_floats("rstd", N);
+  b.norm_forward(kind, y, mean, rstd, x, a.floats("w", C), a.optional_floats("b", C), N, C, float(a.number("epsilon")));
+}
+
+void norm_recompute(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), C = a.integer("C");
+  const Matrix x = a.matrix("x", N, C, residual_dtype(a)), y = a.output("y", N, C, a.dtype("dtype"));
+  b.norm_recompute(norm_kind(a), y, a.optional_floats("mean", N), a.floats("rstd", N), x, a.floats("w", C), a.optional_floats("b", C), N, C);
+}
+
+void norm_backward(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), C = a.integer("C");
+  const Matrix x = a.matrix("x", N, C, residual_dtype(a)), dy = a.matrix("dy", N, C, a.dtype("dtype"));
+  const Matrix dx = a.output("dx", N, C, residual_dtype(a));
+  float *dw = a.optional_output_floats("dw", C), *db = a.optional_output_floats("db", C);
+  b.norm_backward(norm_kind(a), dx, beta_of(a), dw, db, dy, x, a.optional_floats("mean", N), a.floats("rstd", N), a.floats("w", C), N, C);
+}
+
+// ---- linear layers ----
+
+/// A weight prepared as the model prepares it, given back at the end of the scope.
+class PreparedWeight {
+ public:
+  PreparedWeight(Backend& backend, Args& a, int64_t rows, int64_t cols) : backend_(backend) {
+    weight_.value = a.matrix("w", rows, cols, a.dtype("dtype"));
+    weight_.rows = rows;
+    weight_.cols = cols;
+    backend_.prepare_weight(weight_, a.flag("trained", false));
+  }
+  ~PreparedWeight() { backend_.release_weight(weight_); }
+  PreparedWeight(const PreparedWeight&) = delete;
+  PreparedWeight& operator=(const PreparedWeight&) = delete;
+  const Weight& get() const { return weight_; }
+
+ private:
+  Backend& backend_;
+  Weight weight_;
+};
+
+void linear_forward(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), rows = a.integer("rows"), cols = a.integer("cols");
+  const Matrix x = a.matrix("x", N, cols, a.dtype("dtype")), y = a.output("y", N, rows, residual_dtype(a));
+  const PreparedWeight w(b, a, rows, cols);
+  LoraTerm lora;
+  lora.R = a.integer("R", 0);
+  if (lora.R > 0) {
+    lora.h = a.matrix("h", N, lora.R, a.dtype("dtype"));
+    lora.up = a.matrix("up", rows, lora.R, a.dtype("dtype"));
+  }
+  b.linear_forward(y, x, w.get(), a.optional_floats("bias", rows), lora, N, beta_of(a));
+}
+
+void linear_backward_input(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), rows = a.integer("rows"), cols = a.integer("cols");
+  const Matrix dy = a.matrix("dy", N, rows, a.dtype("dtype")), dx = a.output("dx", N, cols, residual_dtype(a));
+  const PreparedWeight w(b, a, rows, cols);
+  b.linear_backward_input(dx, dy, w.get(), N, beta_of(a));
+}
+
+void linear_backward_weight(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), rows = a.integer("rows"), cols = a.integer("cols");
+  const Matrix dy = a.matrix("dy", N, rows, a.dtype("dtype")), x = a.matrix("x", N, cols, a.dtype("dtype"));
+  const Matrix dw = a.output("dw", rows, cols, DType::f32);
+  b.linear_backward_weight(static_cast<float*>(dw.data), dw.ld, dy, x, N, rows, cols, float(a.number("alpha", 1.0)), beta_of(a));
+}
+
+void linear_backward_bias(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), rows = a.integer("rows");
+  const Matrix dy = a.matrix("dy", N, rows, a.dtype("dtype"));
+  b.linear_backward_bias(a.output_floats("db", rows, Absent::zero), dy, N, rows);
+}
+
+// ---- adapters: dropout as rate, key0, key1, site, positions, examples ----
+
+Dropout dropout_of(Args& a, int64_t N) {
+  Dropout d;
+  const double rate = a.number("rate", 0.0);
+  d.threshold = uint32_t(rate * 65536.0 + 0.5);
+  if (!d.active()) return d;
+  d.keep_scale = float(1.0 / (1.0 - double(d.threshold) / 65536.0));
+  d.key0 = uint32_t(a.integer("key0"));
+  d.key1 = uint32_t(a.integer("key1"));
+  d.site = uint32_t(a.integer("site"));
+  d.positions = a.ints("positions", N, INT32_MAX);
+  d.examples = a.ints("examples", N, INT32_MAX);
+  return d;
+}
+
+/// The mask itself, as random.h defines it; no member of Backend. Host memory: a back end's own kernels must equal it.
+void dropout_mask(Backend&, Args& a) {
+  const int64_t N = a.integer("N"), C = a.integer("C");
+  Dropout d = dropout_of(a, N);
+  const std::vector<int32_t> positions = a.host_ints("positions"), examples = a.host_ints("examples");
+  d.positions = positions.data();
+  d.examples = examples.data();
+  float* mask = a.output_floats("mask", N * C);
+  for (int64_t i = 0; i < N * C; ++i) mask[i] = dropout_factor(d, i / C, i % C);
+}
+
+void lora_down_forward(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), C = a.integer("C"), R = a.integer("R");
+  const DType dtype = a.dtype("dtype");
+  const Matrix x = a.matrix("x", N, C, dtype), A = a.matrix("A", R, C, dtype), h = a.output("h", N, R, dtype);
+  b.lora_down_forward(h, x, A, dropout_of(a, N), N, C, R);
+}
+
+void lora_up_backward(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), rows = a.integer("rows"), R = a.integer("R");
+  const DType dtype = a.dtype("dtype");
+  const Matrix dy = a.matrix("dy", N, rows, dtype), up = a.matrix("up", rows, R, dtype), dh = a.output("dh", N, R, dtype);
+  b.lora_up_backward(dh, dy, up, N, rows, R);
+}
+
+void lora_down_backward(Backend& b, Args& a) {
+  const int64_t N = a.integer("N"), C = a.integer("C"), R = a.integer("R");
+  const DType dtype = a.dtype("dtype");
+  const Matrix dh = a.matrix("dh", N, R, dtype), x = a.matrix("x", N, C, dtype), A = a.matrix("A", R, C, dtype);
+  const Matrix dx = a.has("dx") ? a.output("dx", N, C, dtype) : Matrix{};
+  b.lora_down_backward(dx, a.output_floats("dA", R * C, Absent::zero), dh, x, A, dropout_of(a, N), N, C, R);
+}
+
+// ---- attention ----
+// layout "separate": q [N, H D], k, v [N, G D]; "concatenated": qkv [N, (H + 2 G) D] with all q, all k, all v in a row;
+// "interleaved" (H = G): qkv [N, H 3 D] with q, k, v of one head beside each other. Gradients likewise, as dq or dqkv.
+
+struct Heads {
+  HeadView q, k, v;
+};
+
+Heads heads_of(Args& a, const AttentionShape& s, int64_t N, bool gradients) {
+  const DType dtype = a.dtype("dtype");
+  const std::string layout = a.has("layout") ? a.text("layout") : "separate";
+  const int64_t H = s.H, G = s.G, D = s.D;
+  auto view = [D](Matrix m, int64_t column, int64_t head_stride) { return HeadView{m.at(0, column).data, m.dtype, m.ld, head_stride}; };
+  if (layout == "separate") {
+    const Matrix q = a.output(gradients ? "dq" : "q", N, H * D, dtype);
+    const Matrix k = a.output(gradients ? "dk" : "k", N, G * D, dtype), v = a.output(gradients ? "dv" : "v", N, G * D, dtype);
+    return {view(q, 0, D), view(k, 0, D), view(v, 0, D)};
+  }
+  const Matrix qkv = a.output(gradients ? "dqkv" : "qkv", N, (H + 2 * G) * D, dtype);
+  if (layout == "concatenated") return {view(qkv, 0, D), view(qkv, H * D, D), view(qkv, (H + G) * D, D)};
+  if (layout == "interleaved" && H == G) return {view(qkv, 0, 3 * D), view(qkv, D, 3 * D), view(qkv, 2 * D, 3 * D)};
+  throw Error(ErrorCode::invalid_argument, "probe: \"layout\" must be \"separate\", \"concatenated\" or, with H = G, \"interleaved\"");
+}
+
+HeadView single_head_view(Matrix m, int64_t D) { return {m.data, m.dtype, m.ld, D}; }
+
+AttentionShape attention_shape(Args& a) {
+  AttentionShape s;
+  s.H = a.integer("H");
+  s.G = a.integer("G", s.H);
+  s.D = a.integer("D");
+  s.scale = float(a.number("scale"));
+  s.rope.rotary_dim = a.integer("rotaryDim", 0);
+  if (s.rope.rotary_dim > 0) {
+    s.rope.cos = a.floats("cos", a.length("cos"));
+    s.rope.sin = a.floats("sin", a.length("cos"));
+  }
+  s.alibi_slopes = a.optional_floats("alibiSlopes", s.H);
+  return s;
+}
+
+Sequences sequences_of(Args& a) {
+  std::vector<int32_t> cu_seqlens{0}, positions;
+  for (int32_t length : a.host_ints("sequenceLengths")) {
+    for (int32_t t = 0; t < length; ++t) positions.push_back(t);
+    cu_seqlens.push_back(cu_seqlens.back() + length);
+  }
+  return {a.upload(cu_seqlens), a.upload(positions), int64_t(cu_seqlens.size()) - 1, cu_seqlens.back()};
+}
+
+void attention_forward(Backend& b, Args& a) {
+  const AttentionShape s = attention_shape(a);
+  const Sequences sequences = sequences_of(a);
+  const int64_t N = sequences.N;
+  const Heads in = heads_of(a, s, N, false);
+  const Matrix out = a.output("out", N, s.H * s.D, a.dtype("dtype"));
+  b.attention_forward(single_head_view(out, s.D), a.output_floats("lse", N * s.H), in.q, in.k, in.v, sequences, s);
+}
+
+void attention_backward(Backend& b, Args& a) {
+  const AttentionShape s = attention_shape(a);
+  const Sequences sequences = sequences_of(a);
+  const int64_t N = sequences.N;
+  const Heads in = heads_of(a, s, N, false), gradients = heads_of(a, s, N, true);
+  const Matrix dout = a.matrix("dout", N, s.H * s.D, a.dtype("dtype")), out = a.matrix("out", N, s.H * s.D, a.dtype("dtype"));
+  void* scratch = a.scratch(b.attention_scratch_bytes(N, s));
+  b.attention_backward(gradients.q, gradients.k, gradients.v, single_head_view(dout, s.D), single_head_view(out, s.D), a.floats("lse", N * s.H), in.q, in.k, in.v,
+                       scratch, sequences, s);
+}
+
+/// A cache [cacheRows, maxLength, G, D], dense; empty places hold NaN.
+void* cache_of(Args& a, const char* name, int64_t cache_rows, int64_t max_length, const AttentionShape& s) {
+  const Matrix cache = a.output(name, 1, cache_rows * max_length * s.G * s.D, a.dtype("cacheDtype", a.dtype("dtype")));
+  return cache.data;
+}
+
+void attention_decode(Backend& b, Args& a) {
+  const AttentionShape s = attention_shape(a);
+  const int64_t rows = a.length("positions"), cache_rows = a.integer("cacheRowCount"), max_length = a.integer("maxLength");
+  const Heads in = heads_of(a, s, rows, false);
+  const Matrix out = a.output("out", rows, s.H * s.D, a.dtype("dtype"));
+  void* k_cache = cache_of(a, "kCache", cache_rows, max_length, s);
+  void* v_cache = cache_of(a, "vCache", cache_rows, max_length, s);
+  b.attention_decode(single_head_view(out, s.D), in.q, in.k, in.v, k_cache, v_cache, a.dtype("cacheDtype", a.dtype("dtype")),
+                     a.ints("source", rows * max_length, cache_rows), a.ints("cacheRows", rows, cache_rows), a.ints("positions", rows, max_length), rows,
+                     max_length, s);
+}
+
+void cache_prompt(Backend& b, Args& a) {
+  const AttentionShape s = attention_shape(a);
+  const int64_t N = a.integer("N"), cache_rows = a.integer("cacheRowCount"), max_length = a.integer("maxLength");
+  const Heads in = heads_of(a, s, N, false);
+  void* k_cache = cache_of(a, "kCache", cache_rows, max_length, s);
+  void* v_cache = cache_of(a, "vCache", cache_rows, max_length, s);
+  const int64_t first = a.integer("first"), T = a.integer("T"), row = a.integer("row");
+  if (first + T > N || T > max_length || row >= cache_rows) throw Error(ErrorCode::invalid_argument, "probe: first + T, T or row is out of range");
+  b.cache_prompt(k_cache, v_cache, a.dtype("cacheDtype", a.dtype("dtype")), in.k, in.v, first, T, row, max_length, s);
+}
+
+// ---- MLP: kind "gelu_erf", "gelu_tanh" or "swiglu" ----
+
+Activation activation_kind(const Args& a) {
+  const std::string kind = a.text("kind");
+  if (kind == "gelu_erf") return Activation::gelu_erf;
+  if (kind == "gelu_tanh") return Activation::gelu_tanh;
+  if (kind == "swiglu") return Activation::swiglu;
+  throw Error(ErrorCode::invalid_argument, "probe: \"kind\" must be \"gelu_erf\", \"gelu_tanh\" or \"swiglu\", not \"" + kind + "\"");
+}
+
+void activation_forward(Backend& b, Args& a) {
+  const Activation kind = activation_kind(a);
+  const int64_t N = a.integer("N"), I = a.integer("I"), width = kind == Activation::swiglu ? 2 * I : I;
+  const Matrix u = a.matrix("u", N, width, a.dtype("dtype"));
+  b.activation_forward(kind, a.output("a", N, I, a.dtype("dtype")), u, N, I);
+}
+
+/// inPlace: du is u.
+void activation_backward(Backend& b, Args& a) {
+  const Activation kind = activation_kind(a);
+  const int64_t N = a.integer("N"), I = a.integer("I"), width = kind == Activation::swiglu ? 2 * I : I;
+  const DType dtype = a.dtype("dtype");
+  const Matrix da = a.matrix("da", N, I, dtype), u = a.output("u", N, width, dtype);
+  b.activation_backward(kind, a.flag("inPlace", false) ? u : a.output("du", N, width, dtype), da, u, N, I);
+}
+
+// ---- head and loss ----
+
+void normalize_rows(Backend& b, Args& a) {
+  const int64_t V = a.integer("V"), C = a.integer("C");
+  const Matrix w = a.matrix("w", V, C, a.dtype("dtype")), w_hat = a.output("wHat", V, C, a.dtype("dtype"));
+  b.normalize_rows(w_hat, a.output_floats("inverseNorm", V), w, V, C);
+}
+
+/// inPlace: dw is dHat.
+void normalize_rows_backward(Backend& b, Args& a) {
+  const int64_t V = a.integer("V"), C = a.integer("C");
+  const Matrix w_hat = a.matrix("wHat", V, C, a.dtype("dtype"));
+  float* d_hat = a.output_floats("dHat", V * C);
+  b.normalize_rows_backward(a.flag("inPlace", false) ? d_hat : a.output_floats("dw", V * C), d_hat, w_hat, a.floats("inverseNorm", V), V, C);
+}
+
+void cross_entropy(Backend& b, Args& a) {
+  const int64_t V = a.integer("V"), rows = a.length("targets");
+  const Matrix logits = a.output("logits", rows, V, a.dtype("dtype"));
+  b.cross_entropy(logits, a.output_floats("losses", rows), a.ints("targets", rows, V, true), rows, V, float(a.number("gradScale", 1.0)), a.flag("withGradient", true));
+}
+
+// ---- optimiser ----
+
+void sum_of_squares(Backend& b, Args& a) {
+  const int64_t count = a.length("x");
+  a.report("value", b.sum_of_squares(a.floats("x", count), count));
+}
+
+/// withCopy: also the bf16 copy.
+void adamw(Backend& b, Args& a) {
+  AdamWRange range;
+  range.count = a.length("master");
+  range.master = a.output_floats("master", range.count);
+  range.m = a.output_floats("m", range.count);
+  range.v = a.output_floats("v", range.count);
+  range.grad = a.floats("grad", range.count);
+  if (a.flag("withCopy", false)) range.copy = static_cast<bf16*>(a.output("copy", 1, range.count, DType::bf16).data);
+  range.weight_decay = float(a.number("weightDecay", 0.0));
+  AdamWOptions options;
+  options.learning_rate = float(a.number("learningRate"));
+  options.beta1 = float(a.number("beta1", 0.9));
+  options.beta2 = float(a.number("beta2", 0.999));
+  options.epsilon = float(a.number("epsilon", 1e-8));
+  options.step = a.integer("step");
+  options.grad_scale = float(a.number("gradScale", 1.0));
+  b.adamw(range, options);
+}
+
+struct Op {
+  const char* name;
+  void (*run)(Backend&, Args&);
+};
+
+#define POLYPACA_OP(name) Op{#name, name}
+constexpr Op kOps[] = {
+    POLYPACA_OP(convert),           POLYPACA_OP(scaled_copy),        POLYPACA_OP(gather_rows),           POLYPACA_OP(scatter_rows),
+    POLYPACA_OP(embedding_forward), POLYPACA_OP(embedding_backward), POLYPACA_OP(norm_forward),          POLYPACA_OP(norm_recompute),
+    POLYPACA_OP(norm_backward),     POLYPACA_OP(linear_forward),     POLYPACA_OP(linear_backward_input), POLYPACA_OP(linear_backward_weight),
+    POLYPACA_OP(linear_backward_bias), POLYPACA_OP(dropout_mask),    POLYPACA_OP(lora_down_forward),     POLYPACA_OP(lora_up_backward),
+    POLYPACA_OP(lora_down_backward), POLYPACA_OP(attention_forward), POLYPACA_OP(attention_backward),    POLYPACA_OP(attention_decode),
+    POLYPACA_OP(cache_prompt),      POLYPACA_OP(activation_forward), POLYPACA_OP(activation_backward),   POLYPACA_OP(normalize_rows),
+    POLYPACA_OP(normalize_rows_backward), POLYPACA_OP(cross_entropy), POLYPACA_OP(sum_of_squares),       POLYPACA_OP(adamw),
+};
+#undef POLYPACA_OP
+
+}  // namespace
+
+Napi::Value Probe(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    if (!info[0].IsString() || !info[1].IsObject()) throw Error(ErrorCode::invalid_argument, "probe(op, args) takes a string and an object");
+    const std::string name = info[0].As<Napi::String>();
+    for (const Op& op : kOps) {
+      if (name != op.name) continue;
+      std::shared_ptr<Backend> backend = open_backend("cpu");
+      ProbeArguments args(info[1].As<Napi::Object>(), backend);
+      op.run(*backend, args);
+      return args.results(info.Env());
+    }
+    throw Error(ErrorCode::invalid_argument, "probe: no operation \"" + name + "\"; the names are those of native/backend/backend.h");
+  });
+}
+
+}  // namespace polypaca

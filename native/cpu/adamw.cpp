@@ -1,0 +1,79 @@
+// AdamW: Adam (Kingma & Ba 2015, arXiv:1412.6980) with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101),
+// and the sum of squares that the global gradient norm is made of.
+//   g = grad_scale * grad;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+//   p = p (1 - lr * weight_decay) - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)
+// p, m, v, grad fp32 [count]; p, m, v are updated in place, copy (bf16, may be null) is assigned, grad is only read: one pass, each
+// byte read once. Elements do not meet, so threads change nothing. The sum of squares is double throughout (a gradient of 1e-25 must
+// not vanish), over fixed chunks added in order: the same for any number of threads.
+#include <math.h>
+
+#include "cpu/cpu_backend.h"
+#include "cpu/rows.h"
+
+namespace polypaca::POLYPACA_ISA {
+namespace {
+
+struct Coefficients {
+  float grad_scale, beta1, one_minus_beta1, beta2, one_minus_beta2, keep, step_size, inv_sqrt_correction2, epsilon;
+};
+
+POLYPACA_INLINE Coefficients coefficients(const AdamWOptions& o, float weight_decay) {
+  const double lr = o.learning_rate, beta1 = o.beta1, beta2 = o.beta2;
+  const double correction1 = 1.0 - pow(beta1, double(o.step)), correction2 = 1.0 - pow(beta2, double(o.step));
+  return {o.grad_scale, o.beta1, float(1.0 - beta1), o.beta2, float(1.0 - beta2), float(1.0 - lr * double(weight_decay)),
+          float(lr / correction1), float(1.0 / sqrt(correction2)), o.epsilon};
+}
+
+template <bool kCopies>
+POLYPACA_INLINE void update(const AdamWRange& r, const Coefficients& k, int64_t begin, int64_t end) {
+  float *p = r.master, *m = r.m, *v = r.v;
+  const float* grad = r.grad;
+  bf16* copy = r.copy;
+#pragma omp simd
+  for (int64_t i = begin; i < end; ++i) {
+    const float g = k.grad_scale * grad[i];
+    const float mi = k.beta1 * m[i] + k.one_minus_beta1 * g;
+    const float vi = k.beta2 * v[i] + k.one_minus_beta2 * (g * g);
+    const float pi = p[i] * k.keep - k.step_size * (mi / (sqrtf(vi) * k.inv_sqrt_correction2 + k.epsilon));
+    m[i] = mi;
+    v[i] = vi;
+    p[i] = pi;
+    if constexpr (kCopies) copy[i] = to_bf16(pi);
+  }
+}
+
+}  // namespace
+
+void CpuBackend::adamw(const AdamWRange& range, const AdamWOptions& options) {
+  constexpr int64_t kChunk = int64_t(1) << 13;
+  const Coefficients k = coefficients(options, range.weight_decay);
+#pragma omp parallel for schedule(static) if (range.count >= kParallelElements)
+  for (int64_t begin = 0; begin < range.count; begin += kChunk) {
+    const int64_t end = smaller(begin + kChunk, range.count);
+    if (range.copy) {
+      update<true>(range, k, begin, end);
+    } else {
+      update<false>(range, k, begin, end);
+    }
+  }
+}
+
+double CpuBackend::sum_of_squares(const float* x, int64_t count) {
+  constexpr int64_t kChunk = int64_t(1) << 14, kChunks = 256;
+  double total = 0.0, partial[kChunks];
+  for (int64_t first = 0; first < count; first += kChunk * kChunks) {
+    const int64_t left = count - first, chunks = smaller((left + kChunk - 1) / kChunk, kChunks);
+#pragma omp parallel for schedule(static) if (left >= kParallelElements)
+    for (int64_t i = 0; i < chunks; ++i) {
+      const int64_t begin = first + i * kChunk, end = smaller(begin + kChunk, count);
+      double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t j = begin; j < end; ++j) sum += double(x[j]) * double(x[j]);
+      partial[i] = sum;
+    }
+    for (int64_t i = 0; i < chunks; ++i) total += partial[i];
+  }
+  return total;
+}
+
+}  // namespace polypaca::POLYPACA_ISA

@@ -1,0 +1,106 @@
+// Registers of the dense product: C tile [R, V vectors] += A panel x B panel, for every instruction set.
+// A panel [units][R], B panel [units][V * kLanes], both of 32-bit units: one fp32 value, or the bf16 values k and k + 1 for
+// vdpbf16ps, which multiplies pairs. R rows of broadcasts times V vectors keep R * V sums in registers; kMaxRows x 2 leaves
+// room for the two vectors of B and a broadcast (28 + 3 of 32 registers with AVX-512, 12 + 3 of 16 otherwise).
+#pragma once
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace polypaca::POLYPACA_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16, kMaxRows = 14;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8, kMaxRows = 6;
+#else
+constexpr int kLanes = 4, kMaxRows = 6;
+#endif
+constexpr int kPanel = 2 * kLanes;  // columns of a full B panel
+
+typedef float Floats __attribute__((vector_size(4 * kLanes), may_alias));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes), may_alias));
+typedef float UnalignedFloats __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef uint32_t UnalignedWords __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes), may_alias));
+typedef uint16_t UnalignedHalves __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
+
+POLYPACA_INLINE Words splat(uint32_t x) { return x - Words{}; }
+
+/// fp32 units.
+struct Fp32Unit {
+  static constexpr int kElements = 1;
+  static POLYPACA_INLINE Floats dot(Floats acc, uint32_t a, Words b) { return acc + (Floats)splat(a) * (Floats)b; }
+};
+
+/// Pairs of bf16. Assembly, because the intrinsic would need a target attribute on every function it is inlined into: the build
+/// is for AVX-512 in general and asks the processor for this instruction at run time.
+struct Bf16Unit {
+  static constexpr int kElements = 2;
+#ifdef __AVX512F__
+  static POLYPACA_INLINE Floats dot(Floats acc, uint32_t a, Words b) {
+    const Words pair = splat(a);
+    asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(pair), "v"(b));
+    return acc;
+  }
+#endif
+};
+
+template <typename Unit, int R, int V>
+POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const uint32_t* b, int64_t units) {
+  for (int64_t u = 0; u < units; ++u, a += R, b += V * kLanes) {
+    Words column[V];
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) column[v] = *(const Words*)(b + v * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sum[r][v] = Unit::dot(sum[r][v], a[r], column[v]);
+    }
+  }
+}
+
+/// One tile's share of work: a product over `units`, then one over `units2` whose A panel follows the first's.
+struct MicroCall {
+  const uint32_t *a, *b, *b2;
+  int64_t units, units2;
+  float* tile;   // [R][V * kLanes], 64-byte aligned
+  bool resume;   // tile holds the sum over earlier units
+};
+
+template <typename Unit, int R, int V>
+void micro_kernel(const MicroCall& call) {
+  Floats sum[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) sum[r][v] = Floats{};
+  }
+  if (call.resume) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sum[r][v] = *(const Floats*)(call.tile + (r * V + v) * kLanes);
+    }
+  }
+  accumulate<Unit, R, V>(sum, call.a, call.b, call.units);
+  if (call.units2 > 0) accumulate<Unit, R, V>(sum, call.a + call.units * R, call.b2, call.units2);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) *(Floats*)(call.tile + (r * V + v) * kLanes) = sum[r][v];
+  }
+}
+
+using MicroKernel = void (*)(const MicroCall&);
+
+/// The kernel for `rows` rows and `vectors` (1 or 2) vectors of columns.
+template <typename Unit, int R = kMaxRows>
+POLYPACA_INLINE MicroKernel find_micro_kernel(int64_t rows, int64_t vectors) {
+  if constexpr (R > 1) {
+    if (rows < R) return find_micro_kernel<Unit, R - 1>(rows, vectors);
+  }
+  return vectors == 1 ? micro_kernel<Unit, R, 1> : micro_kernel<Unit, R, 2>;
+}
+
+}  // namespace polypaca::POLYPACA_ISA

@@ -1,0 +1,47 @@
+#include "model/parameters.h"
+
+namespace polypaca {
+
+FlatValues::~FlatValues() { release_all(); }
+
+int64_t FlatValues::reserve(int64_t elements) {
+  constexpr int64_t kAlignment = 32;  // 64 bytes of bf16
+  int64_t at = count_;
+  count_ += (elements + kAlignment - 1) / kAlignment * kAlignment;
+  return at;
+}
+
+template <typename T>
+void FlatValues::allocate(T*& buffer) {
+  if (buffer || count_ == 0) return;
+  buffer = static_cast<T*>(backend_->allocate(count_ * int64_t(sizeof(T))));
+  backend_->fill_zero(buffer, count_ * int64_t(sizeof(T)));
+}
+
+template <typename T>
+void FlatValues::release(T*& buffer) {
+  if (buffer) backend_->release(buffer);
+  buffer = nullptr;
+}
+
+void FlatValues::allocate_fp32() { allocate(fp32); }
+void FlatValues::allocate_low() { allocate(low); }
+void FlatValues::allocate_gradient() { allocate(grad); }
+void FlatValues::allocate_moments() {
+  allocate(m);
+  allocate(v);
+}
+void FlatValues::release_fp32() { release(fp32); }
+void FlatValues::release_gradient() { release(grad); }
+void FlatValues::release_moments() {
+  release(m);
+  release(v);
+}
+void FlatValues::release_all() {
+  release(fp32);
+  release(low);
+  release(grad);
+  release_moments();
+}
+
+}  // namespace polypaca

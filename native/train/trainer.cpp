@@ -1,0 +1,220 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/memory.h"
+
+namespace polypaca {
+namespace {
+
+class Clock {
+ public:
+  double lap() {
+    auto now = std::chrono::steady_clock::now();
+    double seconds = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+    return seconds;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Decoder> decoder, TrainerOptions options)
+    : model_(std::move(model)), decoder_(std::move(decoder)), options_(options) {
+  Model& m = *model_;
+  if (options_.micro_batch_tokens < 1) throw Error(ErrorCode::invalid_argument, "micro-batch tokens must be at least 1");
+  if (options_.full && m.has_adapter()) throw Error(ErrorCode::invalid_argument, "full fine-tuning of a model with an adapter: merge the adapter first, or train with method lora");
+  if (!options_.full && !m.has_adapter()) throw Error(ErrorCode::invalid_argument, "method lora needs an adapter: call addLora or loadAdapter first");
+  if (m.matrices.grad || m.adapters.grad) throw Error(ErrorCode::invalid_argument, "this model has a trainer already: dispose of it first");
+
+  const bool low = m.options.dtype == DType::bf16;
+  const WorkspaceKind kind = options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train;
+  memory_ = plan_memory(m, options_);
+  require_memory(memory_.gradients + memory_.optimizer + memory_.activations + memory_.head, "training", m.options.allow_overcommit);
+  try {
+    if (options_.full) {
+      m.is_trained = true;
+      m.weights_changed();  // trained weights may be laid out differently: frees what frozen ones keep
+      if (low) m.allocate_masters();
+      for (FlatValues* values : {&m.matrices, &m.vectors}) {
+        values->allocate_gradient();
+        values->allocate_moments();
+      }
+    } else {
+      m.adapters.allocate_gradient();
+      m.adapters.allocate_moments();
+    }
+    decoder_->release_workspaces();  // laid out before the gradients were there
+    decoder_->workspace(kind, options_.micro_batch_tokens);
+  } catch (...) {
+    release();
+    throw;
+  }
+}
+
+Trainer::~Trainer() { release(); }
+
+void Trainer::release() {
+  Model& m = *model_;
+  for (FlatValues* values : {&m.matrices, &m.vectors, &m.adapters}) {
+    values->release_gradient();
+    values->release_moments();
+  }
+  if (m.options.dtype == DType::bf16) m.matrices.release_fp32();
+  if (m.is_trained) {
+    m.is_trained = false;
+    m.weights_changed();
+  }
+  decoder_->release_workspaces();
+}
+
+StepResult Trainer::step(const std::vector<Batch>& micro_batches, float learning_rate, int64_t target_tokens, const StopFlag& stop) {
+  Model& m = *model_;
+  StepResult result;
+  std::vector<BatchTables> tables;
+  for (const Batch& batch : micro_batches) {  // everything is checked before anything is computed
+    tables.push_back(make_tables(batch, m.spec.vocab_size, m.spec.max_positions));
+    if (tables.back().N > options_.micro_batch_tokens) {
+      throw Error(ErrorCode::shape_mismatch, "a micro-batch has " + std::to_string(tables.back().N) + " tokens, its capacity is " + std::to_string(options_.micro_batch_tokens));
+    }
+    result.tokens += tables.back().N;
+    result.target_tokens += int64_t(tables.back().targets.size());
+  }
+  if (result.target_tokens != target_tokens) {
+    throw Error(ErrorCode::invalid_argument, "targetTokens is " + std::to_string(target_tokens) + ", the micro-batches hold " + std::to_string(result.target_tokens) + " targets");
+  }
+  if (target_tokens == 0) throw Error(ErrorCode::invalid_argument, "the step has no target tokens: every label is -100");
+
+  PassOptions pass;
+  pass.with_dropout = !options_.full && m.lora.dropout > 0;
+  pass.grad_scale = 1.0f / float(target_tokens);
+  // Key of the masks: a function of seed and step alone.
+  Philox4 key = philox4x32<10>(uint32_t(steps_), uint32_t(uint64_t(steps_) >> 32), 0x44524F50u, 0, uint32_t(options_.seed), uint32_t(options_.seed >> 32));
+  pass.key0 = key.v[0];
+  pass.key1 = key.v[1];
+
+  Clock total, clock;
+  Workspace& ws = decoder_->workspace(options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train, options_.micro_batch_tokens);
+  decoder_->begin_gradients();
+  double loss = 0;
+  for (size_t i = 0; i < micro_batches.size(); ++i) {
+    check_stop(stop);
+    clock.lap();
+    decoder_->forward(ws, micro_batches[i], tables[i], pass, stop);
+    result.forward_seconds += clock.lap();
+    loss += decoder_->head_loss(ws, tables[i], pass, true, stop);
+    decoder_->backward(ws, tables[i], pass, stop);
+    result.backward_seconds += clock.lap();
+  }
+  check_stop(stop);
+  clock.lap();
+  decoder_->finish_gradients();
+  result.loss = loss / double(target_tokens);
+  result.grad_norm = gradient_norm();
+  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+    throw Error(ErrorCode::not_finite, "loss " + std::to_string(result.loss) + ", gradient norm " + std::to_string(result.grad_norm) + " at step " + std::to_string(steps_ + 1) + ": the weights were left as they were");
+  }
+
+  AdamWOptions adam;
+  adam.learning_rate = learning_rate;
+  adam.beta1 = options_.beta1;
+  adam.beta2 = options_.beta2;
+  adam.epsilon = options_.epsilon;
+  adam.step = ++steps_;
+  // torch.nn.utils.clip_grad_norm_: the 1e-6 is part of the definition.
+  if (options_.max_grad_norm > 0) adam.grad_scale = float(std::min(1.0, double(options_.max_grad_norm) / (result.grad_norm + 1e-6)));
+  if (options_.full) {
+    update(m.matrices, options_.weight_decay, adam);
+    update(m.vectors, 0, adam);
+  } else {
+    update(m.adapters, options_.weight_decay, adam);
+  }
+  values_changed();
+  result.optimizer_seconds = clock.lap();
+  result.seconds = total.lap();
+  return result;
+}
+
+double Trainer::gradient_norm() {
+  double sum = 0;
+  for (FlatValues* values : {&model_->matrices, &model_->vectors, &model_->adapters}) {
+    if (values->grad) sum += model_->backend->sum_of_squares(values->grad, values->count());
+  }
+  return std::sqrt(sum);
+}
+
+void Trainer::update(FlatValues& values, float weight_decay, const AdamWOptions& options) {
+  model_->backend->adamw({values.fp32, values.m, values.v, values.grad, values.low, values.count(), weight_decay}, options);
+}
+
+void Trainer::values_changed() { options_.full ? model_->weights_changed() : model_->adapters_changed(); }
+
+std::vector<Trainer::StateTensor> Trainer::state() const {
+  std::vector<StateTensor> list;
+  // In fp32 the checkpoint's weights are the masters; adapters and vectors are saved in fp32 as they are only for LoRA.
+  const bool masters = options_.full && model_->options.dtype == DType::bf16;
+  for (const Parameter& p : trained()) {
+    if (masters) list.push_back({"master." + p.name, &p, StateTensor::master});
+    list.push_back({"exp_avg." + p.name, &p, StateTensor::exp_avg});
+    list.push_back({"exp_avg_sq." + p.name, &p, StateTensor::exp_avg_sq});
+  }
+  return list;
+}
+
+float* Trainer::buffer(const StateTensor& t) const {
+  const FlatValues& values = model_->space(t.parameter->space);
+  return (t.kind == StateTensor::master ? values.fp32 : t.kind == StateTensor::exp_avg ? values.m : values.v) + t.parameter->offset;
+}
+
+void Trainer::read_state(const StateTensor& tensor, float* dst, int64_t first, int64_t n) const {
+  model_->backend->copy_out(dst, buffer(tensor) + first, n * 4);
+}
+
+void Trainer::restore(const std::vector<TensorSource>& sources, int64_t steps_taken) {
+  TensorReader reader;
+  std::vector<float> chunk(size_t(1) << 20);
+  for (const StateTensor& t : state()) {
+    auto at = std::find_if(sources.begin(), sources.end(), [&](const TensorSource& s) { return s.name == t.name; });
+    if (at == sources.end()) throw Error(ErrorCode::checkpoint_mismatch, "\"" + t.name + "\" is missing from the optimiser state");
+    if (at->shape != t.parameter->shape || at->dtype != StoredDType::f32) {
+      throw Error(ErrorCode::checkpoint_mismatch, at->file + ": \"" + t.name + "\" has another shape or type than the model's parameter");
+    }
+    for (int64_t first = 0; first < t.parameter->count; first += int64_t(chunk.size())) {
+      const int64_t n = std::min(int64_t(chunk.size()), t.parameter->count - first);
+      reader.read(*at, chunk.data(), first, n);
+      model_->backend->copy_in(buffer(t) + first, chunk.data(), n * 4);
+      // The copy that products read follows the master it is rounded from.
+      if (t.kind == StateTensor::master) model_->write(*t.parameter, chunk.data(), first, n);
+    }
+  }
+  steps_ = steps_taken;
+  values_changed();
+}
+
+MemoryPlan plan_memory(const Model& m, const TrainerOptions& options) {
+  MemoryPlan plan;
+  const bool low = m.options.dtype == DType::bf16;
+  const int64_t matrices = m.matrices.count(), vectors = m.vectors.count(), adapters = m.adapters.count();
+  plan.weights = matrices * (low ? 2 : 4) + vectors * 4 + adapters * (low ? 6 : 4);
+  auto prepared = [&](const Weight& w) { plan.weights += m.backend->prepared_bytes(w.rows, w.cols, m.options.dtype, options.full); };
+  for (const Layer& layer : m.layers) {
+    for (const Linear& linear : layer.linear) prepared(linear.weight);
+  }
+  prepared(m.embedding.weight.rows > 0 && m.spec.head == HeadKind::tied ? m.embedding.weight : m.head.weight);
+  if (m.spec.head == HeadKind::normalized) plan.weights += m.spec.vocab_size * m.spec.hidden_size * (low ? 2 : 4);
+  const int64_t trained = options.full ? matrices + vectors : adapters;
+  plan.gradients = trained * 4;
+  plan.optimizer = trained * 8 + (options.full && low ? matrices * 4 : 0);
+  Workspace ws = Decoder(const_cast<Model&>(m)).plan_training(options.recompute, options.micro_batch_tokens, options.full);
+  plan.head = ws.head_bytes;
+  plan.activations = ws.total_bytes - ws.head_bytes;
+  return plan;
+}
+
+}  // namespace polypaca

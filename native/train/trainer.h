@@ -1,0 +1,70 @@
+// One optimiser step over the micro batches of a batch: forward, backward, clipping by global norm, AdamW.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/decoder.h"
+
+namespace polypaca {
+
+struct TrainerOptions {
+  bool full = false;  // full-parameter fine-tuning; otherwise the adapter
+  float beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f, weight_decay = 0, max_grad_norm = 1;
+  bool recompute = false;
+  int64_t micro_batch_tokens = 0;
+  uint64_t seed = 0;
+};
+
+struct StepResult {
+  double loss = 0, grad_norm = 0;
+  int64_t tokens = 0, target_tokens = 0;
+  double seconds = 0, forward_seconds = 0, backward_seconds = 0, optimizer_seconds = 0;
+};
+
+struct MemoryPlan {
+  int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, head = 0;
+  int64_t total() const { return weights + gradients + optimizer + activations + head; }
+};
+
+/// What a model and its trainer will take, from shapes alone.
+MemoryPlan plan_memory(const Model& model, const TrainerOptions& options);
+
+class Trainer {
+ public:
+  /// Takes all memory the run needs, checked first. Throws out_of_memory with figures, invalid_argument where there is nothing to train.
+  Trainer(std::shared_ptr<Model> model, std::shared_ptr<Decoder> decoder, TrainerOptions options);
+  ~Trainer();
+
+  /// Weights are unchanged where it throws (cancelled, not_finite, shape_mismatch).
+  StepResult step(const std::vector<Batch>& micro_batches, float learning_rate, int64_t target_tokens, const StopFlag& stop);
+
+  int64_t steps_taken() const { return steps_; }
+  const MemoryPlan& memory() const { return memory_; }
+
+  /// Optimiser state by name: "exp_avg.NAME", "exp_avg_sq.NAME", and "master.NAME" where the masters are not what the checkpoint holds.
+  struct StateTensor {
+    std::string name;
+    const Parameter* parameter;
+    enum Kind { master, exp_avg, exp_avg_sq } kind;
+  };
+  std::vector<StateTensor> state() const;
+  void read_state(const StateTensor& tensor, float* dst, int64_t first, int64_t n) const;
+  void restore(const std::vector<TensorSource>& sources, int64_t steps_taken);
+
+ private:
+  float* buffer(const StateTensor& tensor) const;
+  const std::vector<Parameter>& trained() const { return options_.full ? model_->parameters : model_->adapter_parameters; }
+  void update(FlatValues& values, float weight_decay, const AdamWOptions& options);
+  double gradient_norm();
+  void values_changed();
+  void release();
+
+  std::shared_ptr<Model> model_;
+  std::shared_ptr<Decoder> decoder_;
+  TrainerOptions options_;
+  MemoryPlan memory_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace polypaca

@@ -1,0 +1,35 @@
+// What `npm test` leaves out because it takes long: lint, the node-gyp build with the golden tests on it, the other
+// instruction sets, and the tests under test/long (real signals, memory over many rounds). Prints each stage's time.
+import { spawnSync } from "node:child_process";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const vitest = [join(root, "node_modules/vitest/vitest.mjs"), "run"];
+const gypAddon = join(root, "build/gyp/Release/polypaca.node");
+
+const stages = [
+  ["lint", "npm", ["run", "lint"], {}],
+  ["build through binding.gyp", process.execPath, [join(root, "scripts/build-native.mjs"), "gyp"], {}],
+  ["goldens on the node-gyp build", process.execPath, [...vitest, "test/goldens.test.ts"], { POLYPACA_ADDON: gypAddon }],
+  ["goldens and ops with AVX2", process.execPath, [...vitest, "test/goldens.test.ts", "test/ops"], { POLYPACA_ISA: "avx2" }],
+  [
+    "goldens and ops without vector extensions",
+    process.execPath,
+    [...vitest, "test/goldens.test.ts", "test/ops"],
+    { POLYPACA_ISA: "baseline" },
+  ],
+  ["long tests", process.execPath, [...vitest, "--config", "vitest.long.config.ts"], {}],
+];
+
+let failed = 0;
+for (const [name, command, args, env] of stages) {
+  const start = Date.now();
+  console.log(`== ${name}`);
+  const result = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
+  const ok = result.status === 0;
+  if (!ok) failed += 1;
+  console.log(`== ${name}: ${ok ? "passed" : "FAILED"}, ${Math.round((Date.now() - start) / 1000)} s`);
+}
+console.log(`${stages.length - failed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);

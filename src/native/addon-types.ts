@@ -1,0 +1,205 @@
+/**
+ * The typed mirror of the native addon: what native/binding exports, and nothing else. Only src/native imports it as a value;
+ * everyone else uses the classes in model.ts and trainer.ts.
+ */
+import type { DecoderSpec } from "../families/decoder-spec.js";
+
+export type StoredDType = "F32" | "BF16" | "F16";
+export type ComputeDType = "fp32" | "bf16";
+
+/** Where the bytes of one checkpoint tensor are; native code maps the file and reads it from there. */
+export interface TensorSource {
+  readonly name: string;
+  readonly file: string;
+  /** Byte offset of element 0 in the file. */
+  readonly offset: number;
+  readonly dtype: StoredDType;
+  readonly shape: readonly number[];
+  /** In elements; absent for dense row-major. Only tensors from pytorch_model.bin have others. */
+  readonly strides?: readonly number[];
+}
+
+/** A tensor the native side can write out. */
+export interface TensorInfo {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** The type it is kept in. */
+  readonly dtype: StoredDType;
+}
+
+/** Packed sequences laid end to end. labels are aligned with their input token (shifted inside); -100 is ignored. */
+export interface Batch {
+  readonly inputIds: Int32Array; // [N]
+  readonly labels: Int32Array; // [N]
+  readonly sequenceLengths: Int32Array; // [S], sums to N
+  /** Index of each sequence in the step's batch [S]: the dropout key. Defaults to 0, 1, 2, … */
+  readonly exampleIndices?: Int32Array;
+}
+
+export interface NamedTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+export interface ModelOptions {
+  readonly device: string;
+  readonly dtype: ComputeDType;
+  readonly allowOvercommit: boolean;
+}
+
+export interface LoraOptions {
+  readonly rank: number;
+  readonly alpha: number;
+  /** alpha / rank, or alpha / sqrt(rank) for rsLoRA. */
+  readonly scaling: number;
+  readonly dropout: number;
+  /** Module names as they end in the checkpoint: "query_key_value", "q_proj", … */
+  readonly targets: readonly string[];
+  readonly seed: number;
+}
+
+export interface StepOptions {
+  readonly learningRate: number;
+  /** Targets of the whole step, over all its micro-batches. */
+  readonly targetTokens: number;
+}
+
+export interface StepResult {
+  /** Nats per target token over the whole step. */
+  readonly loss: number;
+  /** L2 over everything trained, before clipping. */
+  readonly gradNorm: number;
+  readonly tokens: number;
+  readonly targetTokens: number;
+  readonly seconds: number;
+  readonly forwardSeconds: number;
+  readonly backwardSeconds: number;
+  readonly optimizerSeconds: number;
+}
+
+export interface TrainerOptions {
+  readonly method: "fft" | "lora";
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly weightDecay: number;
+  /** 0: no clipping. */
+  readonly maxGradNorm: number;
+  readonly recompute: "none" | "block";
+  /** Capacity of a micro-batch in tokens: the arena is planned for it and committed before step 1. */
+  readonly microBatchTokens: number;
+  /** Seed of the dropout masks. */
+  readonly seed: number;
+}
+
+export interface GenerateOptions {
+  readonly maxNewTokens: number;
+  readonly numBeams: number;
+  readonly noRepeatNgramSize: number;
+  /** 1: none. */
+  readonly repetitionPenalty: number;
+  readonly lengthPenalty: number;
+  /** 0: greedy (or beam search); above: sampling. */
+  readonly temperature: number;
+  readonly topK: number; // 0: off
+  readonly topP: number; // 1: off
+  readonly seed: number;
+  readonly eosTokenId: number; // -1: none
+  /** As transformers' min_new_tokens: EOS is suppressed in the first so many tokens. */
+  readonly minNewTokens: number;
+}
+
+export interface Generated {
+  /** Without the prompt; ends with EOS where EOS was produced. */
+  readonly tokens: Int32Array;
+  /** Beam search: sum of log-probabilities / length^lengthPenalty; otherwise the sum of log-probabilities. */
+  readonly score: number;
+  readonly finishReason: "stop" | "length";
+  /** Beam search: all hypotheses kept, best first. */
+  readonly beams?: readonly { readonly tokens: Int32Array; readonly score: number }[];
+}
+
+/** Bytes a run needs, by what needs them. */
+export interface MemoryPlan {
+  readonly weights: number;
+  readonly gradients: number;
+  readonly optimizer: number;
+  readonly activations: number;
+  readonly head: number;
+  readonly total: number;
+}
+
+/** Where tensors go in a file that TypeScript laid out: `header` first, then each tensor densely, converted to `dtype`. */
+export interface TensorFileLayout {
+  readonly path: string;
+  readonly header: Uint8Array;
+  readonly tensors: readonly { readonly name: string; readonly dtype: StoredDType }[];
+}
+
+export interface NativeModel {
+  readonly parameters: number;
+  /** kind "weights": the base model; "adapter": lora_A and lora_B in PEFT's names; "trainable": what a trainer of `method` would update. */
+  tensors(kind: "weights" | "adapter"): TensorInfo[];
+  read(name: string): Promise<NamedTensor>;
+  /** Writes (create, write, fsync, close; the caller renames). */
+  write(layout: TensorFileLayout): Promise<void>;
+  addLora(options: LoraOptions): Promise<void>;
+  /** A and B from PEFT-named sources; every target module must be there. */
+  loadAdapter(options: LoraOptions, sources: readonly TensorSource[]): Promise<void>;
+  merge(): Promise<void>;
+  logits(batch: Batch): Promise<Float32Array>;
+  loss(batch: Batch): Promise<{ lossSum: number; targetTokens: number }>;
+  /** Gradients of the mean loss: of all weights, or of the adapter where there is one. Dropout is off. */
+  gradients(batch: Batch): Promise<NamedTensor[]>;
+  generate(
+    prompts: readonly Int32Array[],
+    options: GenerateOptions,
+    onToken: ((index: number, token: number) => void) | null,
+  ): Promise<Generated[]>;
+  createTrainer(options: TrainerOptions): Promise<NativeTrainer>;
+  /** Makes the running job (logits, generate, …) stop at its next check; its promise rejects with CANCELLED. */
+  requestStop(): void;
+  dispose(): Promise<void>;
+}
+
+export interface NativeTrainer {
+  readonly stepsTaken: number;
+  readonly memory: MemoryPlan;
+  step(microBatches: readonly Batch[], options: StepOptions): Promise<StepResult>;
+  /** master.*, exp_avg.*, exp_avg_sq.* and the step counter's companions. */
+  tensors(): TensorInfo[];
+  write(layout: TensorFileLayout): Promise<void>;
+  /** Restores masters and moments; every tensor of `tensors()` must be there. */
+  restore(sources: readonly TensorSource[], stepsTaken: number): Promise<void>;
+  requestStop(): void;
+  dispose(): Promise<void>;
+}
+
+export interface MachineInfo {
+  readonly isa: string;
+  readonly bf16Dot: boolean;
+  readonly amxBf16: boolean;
+  readonly gemm: string;
+  readonly threads: number;
+  readonly memoryAvailable: number;
+  readonly memoryTotal: number;
+  /** What sets memoryAvailable: "free memory", "the cgroup's limit", "the address-space limit (ulimit -v)". */
+  readonly memoryLimitedBy: string;
+  readonly cuda: string; // "not built", or what was found
+}
+
+export interface Addon {
+  readonly version: string;
+  machine(): MachineInfo;
+  /** Loads weights from `sources`, or, with `seed`, initialises them as transformers does (normal, std initializerRange). */
+  loadModel(spec: DecoderSpec, sources: readonly TensorSource[], options: ModelOptions): Promise<NativeModel>;
+  initModel(spec: DecoderSpec, options: ModelOptions & { seed: number; initializerRange: number }): Promise<NativeModel>;
+  planMemory(spec: DecoderSpec, lora: LoraOptions | null, model: ModelOptions, trainer: TrainerOptions): MemoryPlan;
+  /** Bytes of this process, and what it may still take: the least of free memory, the cgroup's limit and the address-space limit. */
+  memoryUsage(): { readonly resident: number; readonly peakResident: number; readonly available: number };
+  /** Runs one back-end operation on host arrays; for tests. See native/binding/probe.cpp. */
+  probe(op: string, args: Record<string, unknown>): Record<string, Float32Array | number>;
+  /** Measured peak of dense products in GFLOP/s and copy bandwidth in GB/s. */
+  measurePeak(dtype: ComputeDType, milliseconds: number): Promise<number>;
+}

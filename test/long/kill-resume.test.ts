@@ -1,0 +1,66 @@
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { beforeAll, describe, expect, it } from "vitest";
+import { compile, program } from "../cli/run-cli.js";
+import { checkpointHashes, loggedLines, makeTinyModel, sampleFolder } from "../train/tiny-run.js";
+
+let base: string;
+let model: string;
+
+beforeAll(async () => {
+  compile();
+  base = mkdtempSync(join(tmpdir(), "polypaca-kill-"));
+  model = await makeTinyModel(join(base, "model"));
+});
+
+function trainArguments(method: string, out: string): string[] {
+  const data = ["en", "de", "fr"].map((code) => join(sampleFolder, `alpaca.${code}.json`));
+  const places = ["--model", model, "--data", ...data, "--out", out, "--method", method, "--resume"];
+  const size = ["--max-steps", "60", "--batch-size", "8", "--micro-batch-tokens", "512", "--cutoff", "128", "--warmup-steps", "5"];
+  const cadence = ["--validation-size", "20", "--eval-every", "10", "--save-every", "4", "--dtype", "fp32", "--device", "cpu"];
+  return [program, "train", ...places, ...size, ...cadence];
+}
+
+/** Steps that the run's log shows. */
+function stepsLogged(out: string): number {
+  return loggedLines(out).filter((line) => line.loss !== undefined).length;
+}
+
+/** Kills a run with `signal` when its log shows `step`; how it ended. */
+async function killAtStep(method: string, out: string, step: number, signal: "SIGKILL" | "SIGTERM"): Promise<number | string | null> {
+  const child = spawn(process.execPath, trainArguments(method, out), { stdio: "ignore" });
+  const ended = new Promise<number | string | null>((resolve) => child.on("exit", (code, by) => resolve(code ?? by)));
+  let isOver = false;
+  void ended.then(() => {
+    isOver = true;
+  });
+  while (!isOver && stepsLogged(out) < step) await sleep(2);
+  child.kill(signal);
+  return await ended;
+}
+
+describe.each(["lora", "fft"])("a %s run", (method) => {
+  it("killed five times with SIGKILL and resumed, ends with the same weights, byte for byte, as one left alone", async () => {
+    const left = join(base, `${method}-left`);
+    expect(spawnSync(process.execPath, trainArguments(method, left)).status).toBe(0);
+    const killed = join(base, `${method}-killed`);
+    for (const step of [2, 13, 21, 37, 52]) expect(await killAtStep(method, killed, step, "SIGKILL")).toBe("SIGKILL");
+    expect(spawnSync(process.execPath, trainArguments(method, killed)).status).toBe(0);
+    expect(checkpointHashes(join(killed, "last"))).toEqual(checkpointHashes(join(left, "last")));
+    expect(checkpointHashes(join(killed, "best"))).toEqual(checkpointHashes(join(left, "best")));
+    expect(loggedLines(killed)).toEqual(loggedLines(left));
+  });
+
+  it("stopped with SIGTERM saves a checkpoint, exits with 143, and resumes to the same weights", async () => {
+    const out = join(base, `${method}-stopped`);
+    expect(await killAtStep(method, out, 7, "SIGTERM")).toBe(143);
+    const { global_step: step } = JSON.parse(readFileSync(join(out, "last/trainer_state.json"), "utf8")) as { global_step: number };
+    expect(step).toBeGreaterThanOrEqual(7);
+    expect(existsSync(join(out, "last/state.safetensors"))).toBe(true);
+    expect(spawnSync(process.execPath, trainArguments(method, out)).status).toBe(0);
+    expect(checkpointHashes(join(out, "last"))).toEqual(checkpointHashes(join(base, `${method}-left/last`)));
+  });
+});

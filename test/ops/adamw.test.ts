@@ -1,0 +1,69 @@
+import { describe, expect, it } from "vitest";
+import { expectClose, expectSame } from "../expect-close.js";
+import { adamwUpdate } from "../reference/adamw.js";
+import { RandomValues } from "../reference/random-values.js";
+import { tolerance } from "../tolerances.js";
+import { probe, rounded } from "./probe.js";
+
+function makeState(count: number) {
+  const random = new RandomValues(count);
+  return {
+    master: random.normal(count),
+    m: random.normal(count, 0.1),
+    v: random.normal(count, 0.1).map((value) => value * value),
+    grad: random.normal(count),
+  };
+}
+
+const settings = { learningRate: 2 ** -10, weightDecay: 0.125, step: 3, gradScale: 0.5 };
+
+describe.each([1, 37, 8193, 40_000])("adamw count=%i", (count) => {
+  const state = makeState(count);
+
+  it("updates masters and moments as the reference", () => {
+    const expected = adamwUpdate(
+      {
+        parameter: Float64Array.from(state.master),
+        firstMoment: Float64Array.from(state.m),
+        secondMoment: Float64Array.from(state.v),
+      },
+      state.grad,
+      { ...settings, beta1: Math.fround(0.9), beta2: Math.fround(0.999), epsilon: Math.fround(1e-8) },
+    );
+    const result = probe("adamw", { ...state, ...settings });
+    expectClose(result.master, expected.parameter, tolerance("adamw", "fp32", "forward"));
+    expectClose(result.m, expected.firstMoment, tolerance("adamw", "fp32", "forward"));
+    expectClose(result.v, expected.secondMoment, tolerance("adamw", "fp32", "forward"));
+    expect(result.copy).toBeUndefined();
+  });
+
+  it("writes the bf16 copy of the new masters", () => {
+    const result = probe("adamw", { ...state, ...settings, withCopy: true });
+    expectSame(result.copy, rounded(result.master!, "bf16"));
+    expectSame(result.master, probe("adamw", { ...state, ...settings }).master);
+  });
+});
+
+describe("adamw", () => {
+  it("with learning rate 0 moves the moments and no weight", () => {
+    const state = makeState(100);
+    const result = probe("adamw", { ...state, ...settings, learningRate: 0 });
+    expectSame(result.master, state.master);
+    expect(result.m).not.toEqual(state.m);
+  });
+});
+
+describe("sum_of_squares", () => {
+  it.each([0, 1, 37, 70_001])("adds %i squares in double", (count) => {
+    const x = new RandomValues(count).normal(count);
+    const expected = x.reduce((sum, value) => sum + value * value, 0);
+    const value = Number(probe("sum_of_squares", { x }).value);
+    expect(Math.abs(value - expected)).toBeLessThanOrEqual(1e-12 * expected);
+  });
+
+  it("sees gradients whose squares fp32 cannot hold", () => {
+    const value = Number(probe("sum_of_squares", { x: Float32Array.of(1e-30, 1e30) }).value);
+    expect(value / 1e60).toBeCloseTo(1, 6);
+    expect(Number(probe("sum_of_squares", { x: Float32Array.of(1e-30) }).value)).toBeGreaterThan(0);
+  });
+});

@@ -1,0 +1,41 @@
+import { describe, it } from "vitest";
+import { expectClose, expectSame } from "../expect-close.js";
+import { normalizeRows, normalizeRowsBackward } from "../reference/normalized-head.js";
+import { RandomValues } from "../reference/random-values.js";
+import { tolerance } from "../tolerances.js";
+import { computeDTypes, probe, rounded } from "./probe.js";
+
+const cases = computeDTypes.flatMap((dtype) =>
+  [
+    { V: 1, C: 37 },
+    { V: 300, C: 64 },
+    { V: 5, C: 1300 },
+  ].map((shape) => ({ dtype, ...shape })),
+);
+
+describe.each(cases)("normalize_rows $dtype V=$V C=$C", ({ dtype, V, C }) => {
+  const random = new RandomValues(V + C);
+  const w = rounded(random.normal(V * C, 0.3), dtype);
+  const dHat = random.normal(V * C);
+  const forward = probe("normalize_rows", { dtype, V, C, padding: 3, w });
+
+  it("divides every row by its length", () => {
+    const expected = normalizeRows(w, V, C);
+    expectClose(forward.wHat, expected.wHat, tolerance("normalizedHead", dtype, "forward"));
+    expectClose(forward.inverseNorm, expected.inverseNorm, tolerance("normalizedHead", "fp32", "forward"));
+  });
+
+  it("backward assigns dw, and in place gives the same bits", () => {
+    const args = { dtype, V, C, padding: 3, wHat: forward.wHat!, inverseNorm: forward.inverseNorm!, dHat };
+    const { dw } = probe("normalize_rows_backward", args);
+    expectClose(dw, normalizeRowsBackward(dHat, w, V, C), tolerance("normalizedHead", dtype, "backward"));
+    expectSame(probe("normalize_rows_backward", { ...args, inPlace: true }).dHat, dw);
+  });
+});
+
+describe("normalize_rows", () => {
+  it("keeps an all-zero row zero", () => {
+    const { wHat } = probe("normalize_rows", { V: 1, C: 3, w: new Float32Array(3) });
+    expectSame(wHat, new Float32Array(3));
+  });
+});

@@ -1,0 +1,30 @@
+/**
+ * Calls one native op; native/binding/probe.cpp lists the arguments. Also the helpers that every op test shares.
+ */
+import type { ComputeDType } from "../../src/native/addon-types.js";
+import { loadAddon } from "../../src/native/load.js";
+
+export const computeDTypes: readonly ComputeDType[] = ["fp32", "bf16"];
+
+type Argument = Float32Array | Int32Array | number | string | boolean | null;
+
+export function probe(op: string, args: Record<string, Argument>): Record<string, Float32Array> {
+  return loadAddon().probe(op, args) as Record<string, Float32Array>;
+}
+
+/** The value that a stored element has: rounded to nearest, ties to even. */
+export function rounded(values: ArrayLike<number>, dtype: ComputeDType): Float32Array {
+  const result = Float32Array.from(values);
+  if (dtype === "fp32") return result;
+  const bits = new Uint32Array(result.buffer);
+  for (let i = 0; i < bits.length; i++) bits[i] = ((bits[i]! + 0x7fff + ((bits[i]! >>> 16) & 1)) & 0xffff0000) >>> 0;
+  return result;
+}
+
+export function plus(a: ArrayLike<number>, b: ArrayLike<number>): Float64Array {
+  return Float64Array.from(a, (value, i) => value + b[i]!);
+}
+
+export function scaled(a: ArrayLike<number>, factor: number): Float64Array {
+  return Float64Array.from(a, (value) => factor * value);
+}
