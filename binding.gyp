@@ -22,7 +22,7 @@
       "target_name": "polypaca",
       "sources": ["<!@(cat native/sources-cpu.txt)"],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
-      "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "POLYPACA_VERSION=\"<!(node -p \"require('./package.json').version\")\""],
+      "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "POLYPACA_VERSION=\"<!(node -p \"require('./package.json').version\")\""],
       "dependencies": ["polypaca_cpu_baseline"],
       "libraries": ["-fopenmp"],
       "conditions": [

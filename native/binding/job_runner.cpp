@@ -17,7 +17,13 @@ using Call = std::function<void(Napi::Env)>;
 /// Runs on the JS thread, once for every notify() and once at the end of a job. env is null while the environment closes.
 void call_js(napi_env env, napi_value, void*, void* data) {
   std::unique_ptr<Call> call(static_cast<Call*>(data));
-  if (env) (*call)(Napi::Env(env));
+  if (!env) return;
+  try {
+    (*call)(Napi::Env(env));
+  } catch (const Napi::Error&) {
+    // A worker that is being terminated may run no JavaScript any more: there is nobody to tell. (What a listener throws is
+    // no different: an exception must not leave this callback.)
+  }
 }
 
 class QueuedJob final : public Job {

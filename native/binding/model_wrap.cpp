@@ -53,7 +53,9 @@ Napi::Value ModelWrap::wrap(Napi::Env env, SharedModel shared) {
 }
 
 void ModelWrap::account(Napi::Env env, int64_t bytes) {
-  Napi::MemoryManagement::AdjustExternalMemory(env, bytes - accounted_);
+  // Not Napi::MemoryManagement: it throws, and a finalizer of an environment that goes away may be told no more.
+  int64_t total = 0;
+  napi_adjust_external_memory(env, bytes - accounted_, &total);
   accounted_ = bytes;
 }
 

@@ -14,15 +14,13 @@
 #include <math.h>
 #include <omp.h>
 
+#include "cpu/attention_softmax.h"
 #include "cpu/attention_tiles.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/rope.h"
 
 namespace polypaca::POLYPACA_ISA {
 namespace {
-
-constexpr int64_t kBlock = 64;
-constexpr float kLog2E = 1.44269504f, kMasked = -1e30f;
 
 /// One sequence and the blocks that a call works on.
 struct Span {
@@ -60,102 +58,62 @@ void rotate_all(const HeadView& q, const HeadView& k, const Sequences& sequences
 
 // ---- forward: scores are kept transposed, [key][query], so that the softmax runs along the lanes without horizontal steps ----
 
-struct ForwardTiles {
-  alignas(64) float q_t[kMaxHeadDim * kBlock];  // [D][queries]
-  alignas(64) float k[kBlock * kMaxHeadDim], v[kBlock * kMaxHeadDim], out[kBlock * kMaxHeadDim];
-  alignas(64) float p_t[kBlock * kBlock];       // scores, then probabilities, [keys][queries]
-  alignas(64) float max[kBlock], sum[kBlock], rescale[kBlock];
-};
-
-/// Scores to probabilities relative to the running maximum, for `keys` keys from key0 and `queries` queries from query0.
-template <bool kDiagonal, bool kAlibi>
-void softmax_block(ForwardTiles& t, int64_t keys, int64_t queries, float distance0, float scale2, float slope2) {
-  Vec lane;
-  for (int l = 0; l < kLanes; ++l) lane[l] = float(l);
-  for (int64_t c = 0; c < queries; c += kLanes) {
-    const Vec query = lane + float(c);
-    const int64_t end = kDiagonal ? less_of(keys, c + kLanes) : keys;  // later keys are masked for the whole column
-    Vec high = splat(kMasked);
-    for (int64_t j = 0; j < end; ++j) {
-      Vec& x = vec_at(t.p_t + j * kBlock + c);
-      Vec s = x * scale2;
-      if constexpr (kAlibi) s += slope2 * ((distance0 + float(j)) - query);
-      if constexpr (kDiagonal) s = query < splat(float(j)) ? splat(kMasked) : s;
-      if constexpr (kAlibi || kDiagonal) x = s;
-      high = larger_of(high, s);
-    }
-    Vec& max = vec_at(t.max + c);
-    high = larger_of(high, max);
-    const Vec shrink = exp2_of(max - high);
-    max = high;
-    Vec sum = Vec{};
-    for (int64_t j = 0; j < end; ++j) {
-      Vec& x = vec_at(t.p_t + j * kBlock + c);
-      Vec p = exp2_of((kAlibi || kDiagonal) ? x - high : x * scale2 - high);
-      if constexpr (kDiagonal) p = query < splat(float(j)) ? Vec{} : p;
-      x = p;
-      sum += p;
-    }
-    vec_at(t.rescale + c) = shrink;
-    vec_at(t.sum + c) = vec_at(t.sum + c) * shrink + sum;
-  }
-}
-
-void softmax_block(ForwardTiles& t, int64_t keys, int64_t queries, bool diagonal, float distance0, float scale2, float slope2) {
-  if (diagonal) {
-    slope2 != 0.0f ? softmax_block<true, true>(t, keys, queries, distance0, scale2, slope2) : softmax_block<true, false>(t, keys, queries, distance0, scale2, slope2);
-  } else {
-    slope2 != 0.0f ? softmax_block<false, true>(t, keys, queries, distance0, scale2, slope2) : softmax_block<false, false>(t, keys, queries, distance0, scale2, slope2);
-  }
-}
-
 struct ForwardCall {
   HeadView out, q, k, v;
   float* lse;
+  const Sequences& sequences;
   const AttentionShape& shape;
 };
 
+template <typename Unit>
 void forward_block(ForwardTiles& t, const ForwardCall& call, Span span, int64_t head, int64_t query0) {
   const AttentionShape& shape = call.shape;
-  const int64_t D = shape.D, ld = round_up(D, 16), kv_head = head / (shape.H / shape.G);
-  const int64_t queries = less_of(kBlock, span.T - query0), padded = round_up(queries, 16);
-  const float scale2 = shape.scale * kLog2E, slope2 = slope2_of(shape, head);
-  load_rows(t.out, ld, call.q, span.first + query0, head, queries, padded, D);
-  transpose(t.q_t, kBlock, t.out, ld, padded, D);
+  const int64_t D = shape.D, ld = round_up(D, 16), depth = units_of<Unit>(D), ld_depth = stride_of<Unit>(D), kv_head = head / (shape.H / shape.G);
+  const int64_t queries = smaller(kBlock, span.T - query0), padded = round_up(queries, 16);
+  load_rows<Unit>(t.out, ld_depth, call.q, span.first + query0, head, queries, padded, D);
+  transpose(t.q_t, kBlock, t.out, ld_depth, padded, depth);
   for (int64_t i = 0; i < kBlock; ++i) t.max[i] = kMasked, t.sum[i] = 0.0f;
 
   for (int64_t key0 = 0; key0 <= query0; key0 += kBlock) {
     const bool diagonal = key0 == query0;
-    const int64_t keys = less_of(kBlock, span.T - key0), padded_keys = round_up(keys, kRowsAtOnce);
-    load_rows(t.k, ld, call.k, span.first + key0, kv_head, keys, padded_keys, D);
-    load_rows(t.v, ld, call.v, span.first + key0, kv_head, keys, padded_keys, D);
-    product<false, Into::assign>(t.p_t, kBlock, t.k, ld, t.q_t, kBlock, keys, queries, nullptr,
-                                 [=](int64_t j, int64_t, int64_t end) { return Depth{0, diagonal && j >= end ? 0 : D}; });
-    softmax_block(t, keys, queries, diagonal, float(key0 - query0), scale2, slope2);
-    const auto earlier_keys = [=](int64_t i, int64_t, int64_t) { return Depth{0, diagonal ? less_of(keys, i + kRowsAtOnce) : keys}; };
+    const int64_t keys = smaller(kBlock, span.T - key0), padded_keys = round_up(keys, kRowsAtOnce);
+    load_rows<Unit>(t.k, ld_depth, call.k, span.first + key0, kv_head, keys, padded_keys, D);
+    load_across<Unit>(t.v, ld, call.v, span.first + key0, kv_head, keys, padded_keys, D);
+    product<Unit, false, Into::assign>(t.p_t, kBlock, t.k, ld_depth, t.q_t, kBlock, keys, queries, nullptr,
+                                       [=](int64_t j, int64_t, int64_t end) { return Depth{0, diagonal && j >= end ? 0 : depth}; });
+    softmax_block<Unit>(t, keys, queries, diagonal, float(key0 - query0), shape.scale * kLog2E, slope2_of(shape, head));
+    const auto earlier_keys = [=](int64_t i, int64_t, int64_t) { return Depth{0, units_of<Unit>(diagonal ? smaller(keys, i + kRowsAtOnce) : keys)}; };
     if (key0 == 0) {
-      product<true, Into::assign>(t.out, ld, t.p_t, kBlock, t.v, ld, queries, D, nullptr, earlier_keys);
+      product<Unit, true, Into::assign>(t.out, ld, t.p_t, kBlock, t.v, ld, queries, D, nullptr, earlier_keys);
     } else {
-      product<true, Into::rescale>(t.out, ld, t.p_t, kBlock, t.v, ld, queries, D, t.rescale, earlier_keys);
+      product<Unit, true, Into::rescale>(t.out, ld, t.p_t, kBlock, t.v, ld, queries, D, t.rescale, earlier_keys);
     }
   }
   for (int64_t i = 0; i < queries; ++i) {
     const float inverse = 1.0f / t.sum[i];
-    for (int64_t d = 0; d < ld; d += kLanes) vec_at(t.out + i * ld + d) *= inverse;
+    for (int64_t d = 0; d < ld; d += kLanes) floats_at(t.out + i * ld + d) *= inverse;
     call.lse[(span.first + query0 + i) * shape.H + head] = float((double(t.max[i]) + log2(double(t.sum[i]))) * 0.6931471805599453);
   }
   store_rows(call.out, span.first + query0, head, t.out, ld, queries, D);
 }
 
-// ---- backward ----
+template <typename Unit>
+void forward(const ForwardCall& call) {
+  const int64_t H = call.shape.H, items = count_blocks(call.sequences) * H;
+#pragma omp parallel
+  {
+    ForwardTiles tiles;
+    BlockCursor cursor{call.sequences};
+#pragma omp for schedule(monotonic : dynamic, 1)
+    for (int64_t item = 0; item < items; ++item) {
+      cursor.seek(item / H);
+      const int64_t last_first = cursor.before + cursor.blocks() - 1 - item / H;  // long rows first
+      forward_block<Unit>(tiles, call, cursor.span(), item % H, last_first * kBlock);
+    }
+  }
+}
 
-struct BackwardTiles {
-  alignas(64) float k[kBlock * kMaxHeadDim], k_t[kMaxHeadDim * kBlock], v_t[kMaxHeadDim * kBlock];
-  alignas(64) float q[kBlock * kMaxHeadDim], dout[kBlock * kMaxHeadDim];
-  alignas(64) float dk[kBlock * kMaxHeadDim], dv[kBlock * kMaxHeadDim], dq[kBlock * kMaxHeadDim];
-  alignas(64) float p[kBlock * kBlock], ds[kBlock * kBlock];  // [queries][keys]
-  alignas(64) float lse2[kBlock], delta[kBlock];
-};
+// ---- backward ----
 
 struct BackwardCall {
   HeadView dq, dk, dv, dout, out, q, k, v;
@@ -165,84 +123,66 @@ struct BackwardCall {
   const AttentionShape& shape;
 };
 
-void compute_delta(const BackwardCall& call, Span span, int64_t head) {
-  alignas(64) float out[kMaxHeadDim], dout[kMaxHeadDim];
-  const int64_t ld = round_up(call.shape.D, 16);
-  for (int64_t n = span.first; n < span.first + span.T; ++n) {
-    load_rows(out, ld, call.out, n, head, 1, 1, call.shape.D);
-    load_rows(dout, ld, call.dout, n, head, 1, 1, call.shape.D);
-    float sum = 0.0f;
+/// delta of `count` tokens from `first` on.
+void compute_delta(const BackwardCall& call, int64_t first, int64_t head, int64_t count) {
+  with_types(call.out.dtype, call.dout.dtype, [&]<typename A, typename B>(TypeTag<A>, TypeTag<B>) {
+    for (int64_t n = first; n < first + count; ++n) {
+      const A* out = static_cast<const A*>(call.out.data) + offset_of(call.out, n, head);
+      const B* dout = static_cast<const B*>(call.dout.data) + offset_of(call.dout, n, head);
+      float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t d = 0; d < ld; ++d) sum += out[d] * dout[d];
-    call.delta[head * call.sequences.N + n] = sum;
-  }
+      for (int64_t d = 0; d < call.shape.D; ++d) sum += to_float(out[d]) * to_float(dout[d]);
+      call.delta[head * call.sequences.N + n] = sum;
+    }
+  });
 }
 
+template <typename Unit>
 void load_keys(BackwardTiles& t, const BackwardCall& call, Span span, int64_t kv_head, int64_t key0) {
-  const int64_t D = call.shape.D, ld = round_up(D, 16), keys = less_of(kBlock, span.T - key0), padded = round_up(keys, 16);
-  load_rows(t.k, ld, call.v, span.first + key0, kv_head, keys, padded, D);
-  transpose(t.v_t, kBlock, t.k, ld, padded, D);
-  load_rows(t.k, ld, call.k, span.first + key0, kv_head, keys, padded, D);
-  transpose(t.k_t, kBlock, t.k, ld, padded, D);
+  const int64_t D = call.shape.D, keys = smaller(kBlock, span.T - key0), padded = round_up(keys, 16), first = span.first + key0;
+  float* rows = t.dq;  // free until the first product of a block
+  load_rows<Unit>(rows, stride_of<Unit>(D), call.v, first, kv_head, keys, padded, D);
+  transpose(t.v_t, kBlock, rows, stride_of<Unit>(D), padded, units_of<Unit>(D));
+  load_rows<Unit>(rows, stride_of<Unit>(D), call.k, first, kv_head, keys, padded, D);
+  transpose(t.k_t, kBlock, rows, stride_of<Unit>(D), padded, units_of<Unit>(D));
+  load_across<Unit>(t.k, round_up(D, 16), call.k, first, kv_head, keys, padded, D);
 }
 
+template <typename Unit>
 void load_queries(BackwardTiles& t, const BackwardCall& call, Span span, int64_t head, int64_t query0) {
-  const int64_t D = call.shape.D, ld = round_up(D, 16), queries = less_of(kBlock, span.T - query0), first = span.first + query0;
-  load_rows(t.q, ld, call.q, first, head, queries, round_up(queries, kRowsAtOnce), D);
-  load_rows(t.dout, ld, call.dout, first, head, queries, round_up(queries, kRowsAtOnce), D);
+  const int64_t D = call.shape.D, queries = smaller(kBlock, span.T - query0), padded = round_up(queries, kRowsAtOnce), first = span.first + query0;
+  load_rows<Unit>(t.q, stride_of<Unit>(D), call.q, first, head, queries, padded, D);
+  load_rows<Unit>(t.dout, stride_of<Unit>(D), call.dout, first, head, queries, padded, D);
+  if constexpr (Unit::kElements == 2) {
+    load_across<Unit>(t.q_across, round_up(D, 16), call.q, first, head, queries, padded, D);
+    load_across<Unit>(t.dout_across, round_up(D, 16), call.dout, first, head, queries, padded, D);
+  }
   for (int64_t i = 0; i < kBlock; ++i) {
     t.lse2[i] = i < queries ? call.lse[(first + i) * call.shape.H + head] * kLog2E : 0.0f;
     t.delta[i] = i < queries ? call.delta[head * call.sequences.N + first + i] : 0.0f;
   }
 }
 
-/// p: scores to probabilities; ds: dp to the scores' gradient.
-template <bool kDiagonal, bool kAlibi>
-void score_gradients(BackwardTiles& t, int64_t queries, int64_t keys, float distance0, float scale2, float slope2) {
-  Vec lane;
-  for (int l = 0; l < kLanes; ++l) lane[l] = float(l);
-  for (int64_t i = 0; i < queries; ++i) {
-    const int64_t end = kDiagonal ? less_of(keys, i / kRowsAtOnce * kRowsAtOnce + kRowsAtOnce) : keys;
-    for (int64_t c = 0; c < end; c += kLanes) {
-      Vec &p = vec_at(t.p + i * kBlock + c), &ds = vec_at(t.ds + i * kBlock + c);
-      const Vec key = lane + float(c);
-      Vec s = p * scale2 - t.lse2[i];
-      if constexpr (kAlibi) s += slope2 * (key + (distance0 - float(i)));
-      Vec probability = exp2_of(s);
-      if constexpr (kDiagonal) probability = key > splat(float(i)) ? Vec{} : probability;
-      p = probability;
-      ds = probability * (ds - t.delta[i]);
-    }
-  }
-}
-
-void score_gradients(BackwardTiles& t, int64_t queries, int64_t keys, bool diagonal, float distance0, float scale2, float slope2) {
-  if (diagonal) {
-    slope2 != 0.0f ? score_gradients<true, true>(t, queries, keys, distance0, scale2, slope2) : score_gradients<true, false>(t, queries, keys, distance0, scale2, slope2);
-  } else {
-    slope2 != 0.0f ? score_gradients<false, true>(t, queries, keys, distance0, scale2, slope2) : score_gradients<false, false>(t, queries, keys, distance0, scale2, slope2);
-  }
-}
-
 /// The loaded queries against the loaded keys: dk, dv add; dq_sum (rows of stride ld) assigns for the first key block, else adds.
-template <bool kForKeys, bool kForQueries>
+template <typename Unit, bool kForKeys, bool kForQueries>
 void backward_block(BackwardTiles& t, const BackwardCall& call, Span span, int64_t head, int64_t query0, int64_t key0, float* dq_sum) {
-  const int64_t D = call.shape.D, ld = round_up(D, 16);
-  const int64_t queries = less_of(kBlock, span.T - query0), keys = less_of(kBlock, span.T - key0);
+  constexpr bool kPairs = Unit::kElements == 2;
+  const int64_t D = call.shape.D, ld = round_up(D, 16), depth = units_of<Unit>(D), ld_depth = stride_of<Unit>(D);
+  const int64_t queries = smaller(kBlock, span.T - query0), keys = smaller(kBlock, span.T - key0);
   const bool diagonal = query0 == key0;
-  const auto not_above = [=](int64_t i, int64_t begin, int64_t) { return Depth{0, diagonal && begin >= i + kRowsAtOnce ? 0 : D}; };
-  product<false, Into::assign>(t.p, kBlock, t.q, ld, t.k_t, kBlock, queries, keys, nullptr, not_above);
-  product<false, Into::assign>(t.ds, kBlock, t.dout, ld, t.v_t, kBlock, queries, keys, nullptr, not_above);
-  score_gradients(t, queries, keys, diagonal, float(key0 - query0), call.shape.scale * kLog2E, slope2_of(call.shape, head));
+  const auto not_above = [=](int64_t i, int64_t begin, int64_t) { return Depth{0, diagonal && begin >= i + kRowsAtOnce ? 0 : depth}; };
+  product<Unit, false, Into::assign>(t.p, kBlock, t.q, ld_depth, t.k_t, kBlock, queries, keys, nullptr, not_above);
+  product<Unit, false, Into::assign>(t.ds, kBlock, t.dout, ld_depth, t.v_t, kBlock, queries, keys, nullptr, not_above);
+  score_gradients<Unit>(t, keys, queries, diagonal, float(key0 - query0), call.shape.scale * kLog2E, slope2_of(call.shape, head));
   if constexpr (kForKeys) {
-    const auto later_queries = [=](int64_t j, int64_t, int64_t) { return Depth{diagonal ? j : 0, queries}; };
-    product<true, Into::add>(t.dv, ld, t.p, kBlock, t.dout, ld, keys, D, nullptr, later_queries);
-    product<true, Into::add>(t.dk, ld, t.ds, kBlock, t.q, ld, keys, D, nullptr, later_queries);
+    const auto later_queries = [=](int64_t j, int64_t, int64_t) { return Depth{diagonal ? j / Unit::kElements : 0, units_of<Unit>(queries)}; };
+    product<Unit, true, Into::add>(t.dv, ld, t.p, kBlock, kPairs ? t.dout_across : t.dout, ld, keys, D, nullptr, later_queries);
+    product<Unit, true, Into::add>(t.dk, ld, t.ds, kBlock, kPairs ? t.q_across : t.q, ld, keys, D, nullptr, later_queries);
   }
   if constexpr (kForQueries) {
-    product<false, Into::assign>(t.dq, ld, t.ds, kBlock, t.k, ld, queries, D, nullptr,
-                                 [=](int64_t i, int64_t, int64_t) { return Depth{0, diagonal ? less_of(keys, i + kRowsAtOnce) : keys}; });
-    for (int64_t x = 0; x < queries * ld; x += kLanes) vec_at(dq_sum + x) = key0 == 0 ? vec_at(t.dq + x) : vec_at(dq_sum + x) + vec_at(t.dq + x);
+    product<Unit, false, Into::assign>(t.dq, ld, kPairs ? t.ds_along : t.ds, kBlock / Unit::kElements, t.k, ld, queries, D, nullptr,
+                                       [=](int64_t i, int64_t, int64_t) { return Depth{0, units_of<Unit>(diagonal ? smaller(keys, i + kRowsAtOnce) : keys)}; });
+    for (int64_t x = 0; x < queries * ld; x += kLanes) floats_at(dq_sum + x) = key0 == 0 ? floats_at(t.dq + x) : floats_at(dq_sum + x) + floats_at(t.dq + x);
   }
 }
 
@@ -251,41 +191,44 @@ void store_gradient(const HeadView& dx, float* tile, const BackwardCall& call, i
   const int64_t D = call.shape.D, ld = round_up(D, 16);
   for (int64_t r = 0; r < rows; ++r) {
     float* row = tile + r * ld;
-    for (int64_t d = 0; d < ld; d += kLanes) vec_at(row + d) *= scale;
+    for (int64_t d = 0; d < ld; d += kLanes) floats_at(row + d) *= scale;
     if (rotated && call.shape.rope.rotary_dim != 0) rotate(row, call.shape.rope, call.sequences.positions[first + r], -1.0f);
   }
   store_rows(dx, first, head, tile, ld, rows, D);
 }
 
-/// dk, dv of one block of keys, and with kForQueries that block's share of dq.
-template <bool kForQueries>
+/// dk, dv of one block of keys, and with kForQueries that block's share of dq (the first block also computes delta).
+template <typename Unit, bool kForQueries>
 void backward_keys(BackwardTiles& t, const BackwardCall& call, Span span, int64_t kv_head, int64_t key0) {
   const int64_t group = call.shape.H / call.shape.G, ld = round_up(call.shape.D, 16);
-  load_keys(t, call, span, kv_head, key0);
-  for (int64_t x = 0; x < kBlock * ld; x += kLanes) vec_at(t.dk + x) = vec_at(t.dv + x) = Vec{};
+  load_keys<Unit>(t, call, span, kv_head, key0);
+  for (int64_t x = 0; x < kBlock * ld; x += kLanes) floats_at(t.dk + x) = floats_at(t.dv + x) = Floats{};
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int64_t query0 = key0; query0 < span.T; query0 += kBlock) {
-      load_queries(t, call, span, head, query0);
-      backward_block<true, kForQueries>(t, call, span, head, query0, key0, call.dq_sum + (head * call.sequences.N + span.first + query0) * ld);
+      if (kForQueries && key0 == 0) compute_delta(call, span.first + query0, head, smaller(kBlock, span.T - query0));
+      load_queries<Unit>(t, call, span, head, query0);
+      backward_block<Unit, true, kForQueries>(t, call, span, head, query0, key0, call.dq_sum + (head * call.sequences.N + span.first + query0) * ld);
     }
   }
-  const int64_t keys = less_of(kBlock, span.T - key0);
+  const int64_t keys = smaller(kBlock, span.T - key0);
   store_gradient(call.dk, t.dk, call, span.first + key0, kv_head, keys, call.shape.scale, true);
   store_gradient(call.dv, t.dv, call, span.first + key0, kv_head, keys, 1.0f, false);
 }
 
 /// dq of one block of queries.
+template <typename Unit>
 void backward_queries(BackwardTiles& t, const BackwardCall& call, Span span, int64_t head, int64_t query0) {
-  const int64_t queries = less_of(kBlock, span.T - query0);
-  load_queries(t, call, span, head, query0);
+  const int64_t queries = smaller(kBlock, span.T - query0);
+  load_queries<Unit>(t, call, span, head, query0);
   for (int64_t key0 = 0; key0 <= query0; key0 += kBlock) {
-    load_keys(t, call, span, head / (call.shape.H / call.shape.G), key0);
-    backward_block<false, true>(t, call, span, head, query0, key0, t.dk);  // dk's tile is free here
+    load_keys<Unit>(t, call, span, head / (call.shape.H / call.shape.G), key0);
+    backward_block<Unit, false, true>(t, call, span, head, query0, key0, t.dk);  // dk's tile is free here
   }
   store_gradient(call.dq, t.dk, call, span.first + query0, head, queries, call.shape.scale, true);
 }
 
-/// Whole (sequence, key/value head) pairs, five products per pair of blocks.
+/// Whole (sequence, key/value head) pairs: five products per pair of blocks.
+template <typename Unit>
 void backward_by_head(const BackwardCall& call) {
   const AttentionShape& shape = call.shape;
   const int64_t group = shape.H / shape.G, ld = round_up(shape.D, 16);
@@ -296,8 +239,7 @@ void backward_by_head(const BackwardCall& call) {
     for (int64_t item = 0; item < call.sequences.S * shape.G; ++item) {
       const int64_t s = item / shape.G, kv_head = item % shape.G, first = call.sequences.cu_seqlens[s];
       const Span span{first, call.sequences.cu_seqlens[s + 1] - first};
-      for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) compute_delta(call, span, head);
-      for (int64_t key0 = 0; key0 < span.T; key0 += kBlock) backward_keys<true>(tiles, call, span, kv_head, key0);
+      for (int64_t key0 = 0; key0 < span.T; key0 += kBlock) backward_keys<Unit, true>(tiles, call, span, kv_head, key0);
       for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
         store_gradient(call.dq, call.dq_sum + (head * call.sequences.N + first) * ld, call, first, head, span.T, shape.scale, true);
       }
@@ -306,6 +248,7 @@ void backward_by_head(const BackwardCall& call) {
 }
 
 /// Single blocks, first of keys, then of queries: seven products per pair of blocks instead of five, but work for any number of threads.
+template <typename Unit>
 void backward_by_block(const BackwardCall& call) {
   const AttentionShape& shape = call.shape;
   const int64_t blocks = count_blocks(call.sequences);
@@ -315,20 +258,20 @@ void backward_by_block(const BackwardCall& call) {
 #pragma omp for schedule(dynamic, 1)
     for (int64_t item = 0; item < call.sequences.S * shape.H; ++item) {
       const int64_t s = item / shape.H, first = call.sequences.cu_seqlens[s];
-      compute_delta(call, {first, call.sequences.cu_seqlens[s + 1] - first}, item % shape.H);
+      compute_delta(call, first, item % shape.H, call.sequences.cu_seqlens[s + 1] - first);
     }
     BlockCursor cursor{call.sequences};
 #pragma omp for schedule(monotonic : dynamic, 1)
     for (int64_t item = 0; item < blocks * shape.G; ++item) {
       cursor.seek(item / shape.G);
-      backward_keys<false>(tiles, call, cursor.span(), item % shape.G, (item / shape.G - cursor.before) * kBlock);
+      backward_keys<Unit, false>(tiles, call, cursor.span(), item % shape.G, (item / shape.G - cursor.before) * kBlock);
     }
     BlockCursor query_cursor{call.sequences};
 #pragma omp for schedule(monotonic : dynamic, 1)
     for (int64_t item = 0; item < blocks * shape.H; ++item) {
       query_cursor.seek(item / shape.H);
       const int64_t last_first = query_cursor.before + query_cursor.blocks() - 1 - item / shape.H;  // long rows first
-      backward_queries(tiles, call, query_cursor.span(), item % shape.H, last_first * kBlock);
+      backward_queries<Unit>(tiles, call, query_cursor.span(), item % shape.H, last_first * kBlock);
     }
   }
 }
@@ -346,24 +289,21 @@ bool enough_heads(const Sequences& sequences, int64_t G) {
   return (by_head > longest ? by_head : longest) <= 1.4 * ideal;
 }
 
+template <typename Unit>
+void backward(const BackwardCall& call) {
+  enough_heads(call.sequences, call.shape.G) ? backward_by_head<Unit>(call) : backward_by_block<Unit>(call);
+}
+
 }  // namespace
 
 void CpuBackend::attention_forward(HeadView out, float* lse, HeadView q, HeadView k, HeadView v, const Sequences& sequences, const AttentionShape& shape) {
   check_attention_shape(shape);
   rotate_all(q, k, sequences, shape);
-  const ForwardCall call{out, q, k, v, lse, shape};
-  const int64_t items = count_blocks(sequences) * shape.H;
-#pragma omp parallel
-  {
-    ForwardTiles tiles;
-    BlockCursor cursor{sequences};
-#pragma omp for schedule(monotonic : dynamic, 1)
-    for (int64_t item = 0; item < items; ++item) {
-      cursor.seek(item / shape.H);
-      const int64_t last_first = cursor.before + cursor.blocks() - 1 - item / shape.H;  // long rows first
-      forward_block(tiles, call, cursor.span(), item % shape.H, last_first * kBlock);
-    }
-  }
+  const ForwardCall call{out, q, k, v, lse, sequences, shape};
+#if defined(__AVX512F__)
+  if (bf16_dot() && q.dtype == DType::bf16 && k.dtype == DType::bf16 && v.dtype == DType::bf16) return forward<Bf16Unit>(call);
+#endif
+  forward<Fp32Unit>(call);
 }
 
 int64_t CpuBackend::attention_scratch_bytes(int64_t N, const AttentionShape& shape) const {
@@ -374,11 +314,10 @@ void CpuBackend::attention_backward(HeadView dq, HeadView dk, HeadView dv, HeadV
   check_attention_shape(shape);
   float* delta = static_cast<float*>(scratch);
   const BackwardCall call{dq, dk, dv, dout, out, q, k, v, lse, delta, delta + round_up(shape.H * sequences.N, 16), sequences, shape};
-  if (enough_heads(sequences, shape.G)) {
-    backward_by_head(call);
-  } else {
-    backward_by_block(call);
-  }
+#if defined(__AVX512F__)
+  if (bf16_dot() && q.dtype == DType::bf16 && k.dtype == DType::bf16 && v.dtype == DType::bf16 && dout.dtype == DType::bf16) return backward<Bf16Unit>(call);
+#endif
+  backward<Fp32Unit>(call);
 }
 
 }  // namespace polypaca::POLYPACA_ISA

@@ -45,11 +45,11 @@ void softmax_positions(float* p, int64_t count, float* max, float* sum, float* o
   const float shrink = exp2f(*max - high);
   *max = high;
   for (int64_t t = count; t < round_up(count, kLanes); ++t) p[t] = -1e30f;
-  for (int64_t t = 0; t < count; t += kLanes) vec_at(p + t) = exp2_of(vec_at(p + t) - high);
+  for (int64_t t = 0; t < count; t += kLanes) floats_at(p + t) = exp2_of(floats_at(p + t) - high);
   float total = 0.0f;
   for (int64_t t = 0; t < count; ++t) total += p[t];
   *sum = *sum * shrink + total;
-  for (int64_t d = 0; d < ld; d += kLanes) vec_at(out + d) *= shrink;
+  for (int64_t d = 0; d < ld; d += kLanes) floats_at(out + d) *= shrink;
 }
 
 /// `heads` query heads from `head` on, all of one group, of row r.
@@ -64,13 +64,13 @@ void decode_heads(const DecodeCall& call, int64_t r, int64_t head, int64_t heads
     return static_cast<const T*>(cache) + ((row * call.max_length + at) * shape.G + kv_head) * D;
   };
   for (int64_t h = 0; h < heads; ++h) {
-    load_rows(t.q + h * ld, ld, call.q, r, head + h, 1, 1, D);
+    load_rows<Fp32Unit>(t.q + h * ld, ld, call.q, r, head + h, 1, 1, D);
     if (shape.rope.rotary_dim != 0) rotate(t.q + h * ld, shape.rope, position, 1.0f);
     for (int64_t d = 0; d < ld; ++d) t.out[h * ld + d] = 0.0f;
     t.max[h] = -1e30f, t.sum[h] = 0.0f;
   }
   for (int64_t first = 0; first <= position; first += kPositions) {
-    const int64_t count = less_of(kPositions, position + 1 - first);
+    const int64_t count = smaller(kPositions, position + 1 - first);
     for (int64_t i = 0; i < count; ++i) {
       const T* k = cached(call.k_cache, first + i);
       for (int64_t h = 0; h < heads; ++h) {
@@ -98,7 +98,7 @@ void decode_heads(const DecodeCall& call, int64_t r, int64_t head, int64_t heads
 /// Writes one head's vector into a cache; rotated first where `rope` is given.
 POLYPACA_INLINE void cache_vector(void* cache, DType cache_dtype, int64_t offset, const HeadView& x, int64_t token, int64_t head, int64_t D, const Rope* rope, int64_t position) {
   alignas(64) float value[kMaxHeadDim];
-  load_rows(value, round_up(D, 16), x, token, head, 1, 1, D);
+  load_rows<Fp32Unit>(value, round_up(D, 16), x, token, head, 1, 1, D);
   if (rope != nullptr && rope->rotary_dim != 0) rotate(value, *rope, position, 1.0f);
   store_rows(HeadView{cache, cache_dtype, 0, offset}, 0, 1, value, 0, 1, D);
 }
@@ -120,7 +120,7 @@ void CpuBackend::attention_decode(HeadView out, HeadView q, HeadView k, HeadView
 #pragma omp for schedule(dynamic, 1)
     for (int64_t item = 0; item < rows * shape.G * chunks; ++item) {
       const int64_t r = item / (shape.G * chunks), g = item / chunks % shape.G, begin = item % chunks * kHeadsAtOnce;
-      const int64_t heads = less_of(kHeadsAtOnce, group - begin);
+      const int64_t heads = smaller(kHeadsAtOnce, group - begin);
       if (cache_dtype == DType::bf16) {
         decode_heads<bf16>(call, r, g * group + begin, heads);
       } else {

@@ -6,7 +6,6 @@
 // Compiled once per instruction set: GCC's vector extensions, as wide as the target's registers; everything is forced inline.
 #pragma once
 #include <cstdint>
-#include <cstring>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -16,6 +15,7 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "cpu/gemm_micro.h"
+#include "cpu/rows.h"
 
 namespace polypaca::POLYPACA_ISA {
 
@@ -45,7 +45,6 @@ POLYPACA_INLINE Floats lane_numbers() {
 }
 
 POLYPACA_INLINE int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
-POLYPACA_INLINE int64_t less_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 POLYPACA_INLINE Floats larger_of(Floats a, Floats b) {
 #if defined(__AVX512F__)
@@ -152,11 +151,27 @@ POLYPACA_INLINE void product(float* c, int64_t ldc, const float* a, int64_t lda,
 
 POLYPACA_INLINE int64_t offset_of(const HeadView& x, int64_t token, int64_t head) { return token * x.token_stride + head * x.head_stride; }
 
+/// D elements converted, then zeros up to ld.
 template <typename T>
 POLYPACA_INLINE void load_fp32(float* to, const T* from, int64_t D, int64_t ld) {
+  int64_t d = 0;
+  if constexpr (sizeof(T) == 4) {  // by vectors: GCC would call memcpy, which costs more than these few bytes
+    for (; d + kLanes <= D; d += kLanes) floats_at(to + d) = *reinterpret_cast<const UnalignedFloats*>(from + d);
+  }
 #pragma omp simd
-  for (int64_t d = 0; d < D; ++d) to[d] = to_float(from[d]);
-  for (int64_t d = D; d < ld; ++d) to[d] = 0.0f;
+  for (int64_t e = d; e < D; ++e) to[e] = to_float(from[e]);
+  for (int64_t e = D; e < ld; ++e) to[e] = 0.0f;
+}
+
+/// D bf16 values as they are, then zeros up to ld words.
+POLYPACA_INLINE void load_bf16(float* to, const bf16* from, int64_t D, int64_t ld) {
+  int64_t d = 0;
+  for (; d + 2 * kLanes <= D; d += 2 * kLanes) *reinterpret_cast<Words*>(to + d / 2) = *reinterpret_cast<const UnalignedWords*>(from + d);
+  if (d == 2 * ld) return;
+  for (int64_t w = d / 2; w < ld; ++w) {
+    const uint32_t low = 2 * w < D ? from[2 * w].bits : 0, high = 2 * w + 1 < D ? from[2 * w + 1].bits : 0;
+    reinterpret_cast<Word*>(to)[w] = low | high << 16;
+  }
 }
 
 /// How many units D elements are, and the row stride of a tile that holds them.
@@ -176,9 +191,7 @@ POLYPACA_INLINE void load_rows(float* tile, int64_t ld, const HeadView& x, int64
   for (int64_t r = 0; r < rows; ++r) {
     float* to = tile + r * ld;
     if constexpr (Unit::kElements == 2) {
-      const bf16* from = static_cast<const bf16*>(x.data) + offset + r * x.token_stride;
-      std::memcpy(to, from, size_t(D) * 2);
-      std::memset(reinterpret_cast<char*>(to) + D * 2, 0, size_t(ld * 4 - D * 2));
+      load_bf16(to, static_cast<const bf16*>(x.data) + offset + r * x.token_stride, D, ld);
     } else if (x.dtype == DType::bf16) {
       load_fp32(to, static_cast<const bf16*>(x.data) + offset + r * x.token_stride, D, ld);
     } else {
@@ -206,19 +219,31 @@ POLYPACA_INLINE void load_across(float* tile, int64_t ld, const HeadView& x, int
   }
 }
 
-/// A column of units made of kElements vectors of results, as an operand of the next product: to[l] = values[0][l] (, values[1][l]).
+#if defined(__AVX512F__)
+/// Sixteen bf16 values of `first`, then sixteen of `second`, rounded to nearest even.
+POLYPACA_INLINE Words round_to_bf16(Floats first, Floats second) {
+  Words both;
+  asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(both) : "v"(second), "v"(first));
+  return both;
+}
+/// Those 32 values as 16 units: first[l] in the low half, second[l] in the high half of word l.
+POLYPACA_INLINE Words interleave(Words both) {
+  Words index;
+  for (int l = 0; l < kLanes; ++l) index[l] = uint32_t(l) | uint32_t(l + kLanes) << 16;
+  return Words(_mm512_maskz_permutexvar_epi16(0xFFFFFFFF, __m512i(index), __m512i(both)));
+}
+#endif
+
+/// kElements rows of results become one row of units, an operand of the next product.
 template <typename Unit>
-POLYPACA_INLINE void store_units(float* to, const Floats (&values)[Unit::kElements]) {
+POLYPACA_INLINE void store_units(float* to, const Floats (&rows)[Unit::kElements]) {
 #if defined(__AVX512F__)
   if constexpr (Unit::kElements == 2) {
-    Words both;  // sixteen bf16 of the first, then sixteen of the second
-    asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(both) : "v"(values[1]), "v"(values[0]));
-    const __m512i interleave = _mm512_add_epi16(_mm512_set1_epi32(0x00100000), __m512i(__builtin_convertvector(lane_numbers(), Words) * 0x00010001u));
-    *reinterpret_cast<Words*>(to) = Words(_mm512_permutexvar_epi16(interleave, __m512i(both)));
+    *reinterpret_cast<Words*>(to) = interleave(round_to_bf16(rows[0], rows[1]));
     return;
   }
 #endif
-  floats_at(to) = values[0];
+  floats_at(to) = rows[0];
 }
 
 /// x[first + r, head, d] = tile[r][d], rounded to x's type.

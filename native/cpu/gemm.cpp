@@ -1,12 +1,12 @@
 // Dense products by packed panels, after Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication".
 //   C [M, N] = beta * C + alpha * keep(A B^T + A2 B2^T) + bias
 // A [M, K], B [N, K] fp32 or bf16 stored either way round; C fp32 or bf16, rounded once; sums in fp32 over the whole of K.
-// Panels: A [units][up to kMaxRows], B [units][kPanel]. Heights of A's panels differ by at most one, so that no thread is left
-// with a sliver. A block of A (kBlockA bytes) and one of B (kBlockB) stay in the second-level cache while all their tiles are
-// computed. K is cut only above kBlockUnits, and then partial sums wait in a buffer, in the order in which they would have been
-// added in registers.
-// Threads share M or N, never K. The factor that all of them need is packed by all of them into `shared`, the other one by its
-// owner into `local`, block by block.
+// Panels: A [units][up to kMaxRows], B [units][kPanel]. Heights of A's panels differ by at most one, so that none is a sliver.
+// A block of A (kBlockA bytes) and one of B (kBlockB) stay in the second-level cache while all their tiles are computed. Above
+// kCutUnits, K is cut and the sums of a cut wait in fp32 for the next one.
+// Threads share M or N, never K. The factor that all of them read is packed by all of them into `shared`; blocks of the other one
+// are packed by whoever computes with them into `local`. Blocks are handed out as threads become free: an element's sum is the
+// same whoever computes it.
 #include "cpu/gemm.h"
 
 #include <omp.h>
@@ -15,16 +15,17 @@
 #include <sys/mman.h>
 #endif
 
+#include "core/error.h"
 #include "cpu/gemm_output.h"
 #include "cpu/gemm_pack.h"
-#include "core/error.h"
 
 namespace polypaca::POLYPACA_ISA {
 namespace {
 
 constexpr int64_t kBlockA = int64_t(384) << 10, kBlockB = int64_t(256) << 10;  // bytes
-constexpr int64_t kBlockUnits = 2048;
-constexpr int64_t kChunk = 16;  // units that all panels of a block pack before they go on to the next rows of memory
+constexpr int64_t kLongestUnits = 2048, kCutUnits = 1024;  // K is cut where it has more units than the first, about to the second
+constexpr int64_t kChunk = 16;       // units that all panels of a block pack before they go on to the next rows of memory
+constexpr int64_t kSharedTask = 4;   // panels of the shared factor that a thread packs at a time
 constexpr int64_t kSerialWork = int64_t(1) << 16;  // multiply-adds below which a second thread costs more than it brings
 
 POLYPACA_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -32,14 +33,16 @@ POLYPACA_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 POLYPACA_INLINE int64_t parts(int64_t total, int64_t size) { return (total + size - 1) / size; }
 POLYPACA_INLINE int64_t round_up(int64_t x, int64_t to) { return parts(x, to) * to; }
 
-/// `total` things in `pieces` runs whose lengths differ by at most one.
+/// `total` things in `pieces` runs whose lengths differ by at most one, the longer ones first.
 struct Runs {
   int64_t total, pieces;
   POLYPACA_INLINE int64_t start(int64_t i) const { return i * (total / pieces) + least(i, total % pieces); }
   POLYPACA_INLINE int64_t length(int64_t i) const { return total / pieces + (i < total % pieces); }
 };
 
-/// Columns that the panels of an N-wide operand hold: full panels, and a last one of one vector where that is enough.
+POLYPACA_INLINE Runs panels_of(int64_t rows) { return {rows, most(1, parts(rows, kMaxRows))}; }
+
+/// Columns in panels: full ones, and a last one of a single vector where that is enough.
 POLYPACA_INLINE int64_t padded_columns(int64_t N) { return round_up(N, kLanes); }
 POLYPACA_INLINE int64_t panel_width(int64_t N, int64_t panel) { return N - panel * kPanel > kLanes ? kPanel : kLanes; }
 
@@ -50,7 +53,7 @@ POLYPACA_INLINE int64_t units_of(int64_t K) {
 
 /// Packs the vectors from j0 on, panel by panel (A), into dst; `units` is the length of a whole panel.
 template <typename Unit, typename S>
-void pack_rows(uint32_t* dst, int64_t units, const Operand& m, int64_t j0, Runs panels, int64_t K) {
+void pack_rows(uint32_t* dst, int64_t units, const Operand& m, int64_t j0, Runs panels, int64_t k0, int64_t K) {
   const int64_t own = units_of<Unit>(K), chunk = m.k_contiguous ? own : kChunk;
   for (int64_t u = 0; u < own; u += chunk) {
     for (int64_t p = 0; p < panels.pieces; ++p) {
@@ -59,29 +62,33 @@ void pack_rows(uint32_t* dst, int64_t units, const Operand& m, int64_t j0, Runs 
         const int64_t j = j0 + first + v, count = least(kLanes, rows - v);
         uint32_t* panel = dst + first * units + v;
         if (m.k_contiguous) {
-          pack_along<Unit, S>(panel, rows, m, j, count, count, K);
+          pack_along<Unit, S>(panel, rows, m, j, count, count, k0, K);
         } else {
-          pack_across<Unit, S>(panel + u * rows, rows, m, j, count, count, K, u, least(u + chunk, own));
+          pack_across<Unit, S>(panel + u * rows, rows, m, j, count, count, k0, K, u, least(u + chunk, own));
         }
       }
     }
   }
 }
 
-/// Packs panels p0 .. p1 - 1 of B [N, K] into dst; dst + offset is where this operand's units start in the first panel.
+/// Packs panels p0 .. p1 - 1 of B into dst, `offset` units after the start of each.
 template <typename Unit, typename S>
-void pack_panels(uint32_t* dst, int64_t units, int64_t offset, const Operand& m, int64_t N, int64_t p0, int64_t p1, int64_t K) {
+void pack_panels(uint32_t* dst, int64_t units, int64_t offset, const Operand& m, int64_t N, int64_t p0, int64_t p1, int64_t k0, int64_t K) {
   const int64_t own = units_of<Unit>(K), chunk = m.k_contiguous ? own : kChunk;
   for (int64_t u = 0; u < own; u += chunk) {
     for (int64_t p = p0; p < p1; ++p) {
       const int64_t width = panel_width(N, p);
       uint32_t* panel = dst + (p - p0) * kPanel * units + offset * width;
+      if (!m.k_contiguous && !m.keep && N - p * kPanel >= kPanel && K % Unit::kElements == 0) {
+        pack_panel_across<Unit, S>(panel + u * kPanel, m, p * kPanel, k0, u, least(u + chunk, own));
+        continue;
+      }
       for (int64_t v = 0; v < width; v += kLanes) {
         const int64_t j = p * kPanel + v, count = most(0, least(kLanes, N - j));
         if (m.k_contiguous) {
-          pack_along<Unit, S>(panel + v, width, m, j, count, kLanes, K);
+          pack_along<Unit, S>(panel + v, width, m, j, count, kLanes, k0, K);
         } else {
-          pack_across<Unit, S>(panel + v + u * width, width, m, j, count, kLanes, K, u, least(u + chunk, own));
+          pack_across<Unit, S>(panel + v + u * width, width, m, j, count, kLanes, k0, K, u, least(u + chunk, own));
         }
       }
     }
@@ -89,158 +96,127 @@ void pack_panels(uint32_t* dst, int64_t units, int64_t offset, const Operand& m,
 }
 
 template <typename Unit>
-void pack_rows(uint32_t* dst, int64_t units, const Operand& m, int64_t j0, Runs panels, int64_t K) {
-  m.dtype == DType::bf16 ? pack_rows<Unit, bf16>(dst, units, m, j0, panels, K) : pack_rows<Unit, float>(dst, units, m, j0, panels, K);
+void pack_rows(uint32_t* dst, int64_t units, const Operand& m, int64_t j0, Runs panels, int64_t k0, int64_t K) {
+  m.dtype == DType::bf16 ? pack_rows<Unit, bf16>(dst, units, m, j0, panels, k0, K) : pack_rows<Unit, float>(dst, units, m, j0, panels, k0, K);
 }
 
 template <typename Unit>
-void pack_panels(uint32_t* dst, int64_t units, int64_t offset, const Operand& m, int64_t N, int64_t p0, int64_t p1, int64_t K) {
-  m.dtype == DType::bf16 ? pack_panels<Unit, bf16>(dst, units, offset, m, N, p0, p1, K) : pack_panels<Unit, float>(dst, units, offset, m, N, p0, p1, K);
+void pack_panels(uint32_t* dst, int64_t units, int64_t offset, const Operand& m, int64_t N, int64_t p0, int64_t p1, int64_t k0, int64_t K) {
+  m.dtype == DType::bf16 ? pack_panels<Unit, bf16>(dst, units, offset, m, N, p0, p1, k0, K) : pack_panels<Unit, float>(dst, units, offset, m, N, p0, p1, k0, K);
 }
 
-/// What every thread of one product knows.
+/// What every thread knows of one cut of one product.
 struct Plan {
   const GemmCall* call;
+  Stage stage;
+  int64_t k0, K, K2;                  // of A and B: K values from k0 on; of A2 and B2: all or none
   int64_t units1, units2, units;      // of K, K2 and both
   int64_t b_units;                    // per panel of B that is packed here: units, or units2 beside a prepacked weight
+  int64_t packed_units, packed_first; // of a prepacked panel: its whole length, and where this cut starts in it
   int64_t panels;                     // of B
   int64_t threads;
   bool by_columns;                    // threads share N
-  int64_t rows_a, panels_b;           // per block
+  int64_t panels_a, panels_b;         // per block, at most
   uint32_t* shared;
   char* local;
   int64_t local_bytes;
 };
 
-/// Rows [m0, m0 + rows.total) of A as packed panels.
+/// Rows m0 .. m0 + rows.total - 1 of A as packed panels.
 struct BlockA {
   const uint32_t* data;
   int64_t m0;
   Runs rows;
 };
 
-/// Panels first .. end - 1 of B; packed (if not null) starts at panel `first`.
+/// Panels first .. end - 1 of B, the part of them that is packed here.
 struct BlockB {
-  const uint32_t* packed;
+  const uint32_t* data;
   int64_t first, end;
 };
 
-POLYPACA_INLINE Runs panels_of(int64_t rows) { return {rows, most(1, parts(rows, kMaxRows))}; }
-
 template <typename Unit>
 void pack_block_a(const Plan& p, uint32_t* dst, int64_t m0, Runs rows) {
-  pack_rows<Unit>(dst, p.units, p.call->a, m0, rows, p.call->K);
+  pack_rows<Unit>(dst, p.units, p.call->a, m0, rows, p.k0, p.K);
   if (p.units2 == 0) return;
-  // Behind the units of A in every panel, which is behind its whole length: offsets differ by panel height.
-  for (int64_t i = 0; i < rows.pieces; ++i) {
+  for (int64_t i = 0; i < rows.pieces; ++i) {  // behind the units of A in every panel
     const int64_t first = rows.start(i), count = rows.length(i);
-    pack_rows<Unit>(dst + first * p.units + p.units1 * count, 0, p.call->a2, m0 + first, Runs{count, 1}, p.call->K2);
+    pack_rows<Unit>(dst + first * p.units + p.units1 * count, p.units2, p.call->a2, m0 + first, Runs{count, 1}, 0, p.K2);
   }
 }
 
 template <typename Unit>
 void pack_block_b(const Plan& p, uint32_t* dst, int64_t first, int64_t end) {
   const GemmCall& call = *p.call;
-  int64_t offset = 0;
-  if (!call.packed_b) {
-    pack_panels<Unit>(dst, p.b_units, 0, call.b, call.N, first, end, call.K);
-    offset = p.units1;
-  }
-  if (p.units2 > 0) pack_panels<Unit>(dst, p.b_units, offset, call.b2, call.N, first, end, call.K2);
+  if (!call.packed_b) pack_panels<Unit>(dst, p.b_units, 0, call.b, call.N, first, end, p.k0, p.K);
+  if (p.units2 > 0) pack_panels<Unit>(dst, p.b_units, p.b_units - p.units2, call.b2, call.N, first, end, 0, p.K2);
 }
 
 /// All tiles of one block of A and one of B.
 template <typename Unit>
-void multiply_blocks(const Plan& p, const BlockA& a, const BlockB& b, float* partial) {
+void multiply_blocks(const Plan& p, const BlockA& a, const BlockB& b) {
   const GemmCall& call = *p.call;
-  alignas(64) float registers[kMaxRows * kPanel];
-  const Runs cuts{p.units, most(1, parts(p.units, kBlockUnits))};
-  for (int64_t cut = 0; cut < cuts.pieces; ++cut) {
-    const int64_t u0 = cuts.start(cut), u1 = u0 + cuts.length(cut);
-    for (int64_t panel = b.first; panel < b.end; ++panel) {
-      const int64_t width = panel_width(call.N, panel), n = panel * kPanel;
-      const uint32_t* own = b.packed + (panel - b.first) * kPanel * p.b_units;
-      MicroCall micro{};
-      if (call.packed_b) {
-        // Units below units1 are in the prepacked weight, those above in the panel packed here.
-        const uint32_t* prepacked = static_cast<const uint32_t*>(call.packed_b) + panel * kPanel * p.units1;
-        const int64_t middle = u1 < p.units1 ? u1 : most(u0, p.units1);
-        micro.units = middle - u0;
-        micro.units2 = u1 - middle;
-        micro.b = prepacked + u0 * width;
-        micro.b2 = own + (middle - p.units1) * width;
-      } else {
-        micro.units = u1 - u0;
-        micro.b = own + u0 * width;
-      }
-      for (int64_t i = 0; i < a.rows.pieces; ++i) {
-        const int64_t first = a.rows.start(i), rows = a.rows.length(i);
-        micro.a = a.data + first * p.units + u0 * rows;
-        micro.tile = cuts.pieces == 1 ? registers : partial + ((panel - b.first) * a.rows.total + first) * kPanel;
-        micro.resume = cut > 0;
-        find_micro_kernel<Unit>(rows, width / kLanes)(micro);
-        if (cut + 1 == cuts.pieces) store_tile(call.out, micro.tile, rows, width, a.m0 + first, n, call.N);
-      }
+  alignas(64) float tile[kMaxRows * kPanel];
+  for (int64_t panel = b.first; panel < b.end; ++panel) {
+    const int64_t width = panel_width(call.N, panel);
+    const uint32_t* own = b.data + (panel - b.first) * kPanel * p.b_units;
+    MicroCall micro{nullptr, own, own, p.units, 0, tile};
+    if (call.packed_b) {
+      micro.b = static_cast<const uint32_t*>(call.packed_b) + panel * kPanel * p.packed_units + p.packed_first * width;
+      micro.units = p.units1;
+      micro.units2 = p.units2;
+    }
+    for (int64_t i = 0; i < a.rows.pieces; ++i) {
+      const int64_t first = a.rows.start(i), rows = a.rows.length(i);
+      micro.a = a.data + first * p.units;
+      find_micro_kernel<Unit>(rows, width / kLanes)(micro);
+      store_tile<Unit>(p.stage, tile, rows, width, a.m0 + first, panel * kPanel, call.N);
     }
   }
 }
 
-POLYPACA_INLINE int64_t bytes_of_block_a(const Plan& p) { return round_up(p.rows_a * p.units * 4, 64); }
-POLYPACA_INLINE int64_t bytes_of_block_b(const Plan& p) { return round_up(p.panels_b * kPanel * p.b_units * 4, 64); }
-POLYPACA_INLINE int64_t bytes_of_partial(const Plan& p) { return p.units > kBlockUnits ? p.rows_a * p.panels_b * kPanel * 4 : 0; }
-
-/// One thread's share of packing the factor that all threads read.
+/// Threads share N: all pack A, then each packs blocks of B and multiplies them with all of A.
 template <typename Unit>
-void pack_shared(const Plan& p, int64_t share) {
-  if (p.by_columns) {
-    const Runs all = panels_of(p.call->M), packing{all.pieces, p.threads};
-    for (int64_t i = packing.start(share); i < packing.start(share) + packing.length(share); ++i) {
-      const int64_t m0 = all.start(i), rows = all.length(i);
-      pack_block_a<Unit>(p, p.shared + m0 * p.units, m0, Runs{rows, 1});
-    }
-  } else if (p.b_units > 0) {
-    const Runs packing{p.panels, p.threads};
-    const int64_t first = packing.start(share);
-    pack_block_b<Unit>(p, p.shared + first * kPanel * p.b_units, first, first + packing.length(share));
-  }
-}
-
-/// One thread's columns of C: A is packed, B is packed here, block by block.
-template <typename Unit>
-void multiply_columns(const Plan& p, int64_t share) {
-  const Runs all = panels_of(p.call->M), columns{p.panels, p.threads};
-  char* local = p.local + share * p.local_bytes;
-  uint32_t* block_b = reinterpret_cast<uint32_t*>(local);
-  float* partial = reinterpret_cast<float*>(local + bytes_of_block_b(p));
-  const int64_t end = columns.start(share) + columns.length(share);
-  const int64_t panels_a = p.rows_a / kMaxRows;
-  for (int64_t first = columns.start(share); first < end; first += p.panels_b) {
-    const BlockB b{block_b, first, least(first + p.panels_b, end)};
-    if (p.b_units > 0) pack_block_b<Unit>(p, block_b, b.first, b.end);
-    for (int64_t i = 0; i < all.pieces; i += panels_a) {
-      const int64_t m0 = all.start(i), count = least(panels_a, all.pieces - i);
-      // The higher panels come first in `all`, hence also in this piece of it: Runs gives the same heights again.
-      const int64_t rows = (i + count < all.pieces ? all.start(i + count) : p.call->M) - m0;
-      multiply_blocks<Unit>(p, BlockA{p.shared + m0 * p.units, m0, Runs{rows, count}}, b, partial);
+void work_by_columns(const Plan& p) {
+  const Runs all = panels_of(p.call->M);
+#pragma omp for schedule(dynamic, 1)
+  for (int64_t first = 0; first < all.pieces; first += kSharedTask) {
+    for (int64_t i = first; i < least(first + kSharedTask, all.pieces); ++i) {
+      pack_block_a<Unit>(p, p.shared + all.start(i) * p.units, all.start(i), Runs{all.length(i), 1});
     }
   }
-}
-
-/// One thread's rows of C: B is packed, A is packed here, block by block.
-template <typename Unit>
-void multiply_rows(const Plan& p, int64_t share) {
-  const Runs rows{p.call->M, p.threads};
-  if (rows.length(share) == 0) return;
-  char* local = p.local + share * p.local_bytes;
-  uint32_t* block_a = reinterpret_cast<uint32_t*>(local);
-  float* partial = reinterpret_cast<float*>(local + bytes_of_block_a(p));
-  const Runs blocks{rows.length(share), parts(rows.length(share), p.rows_a)};
+  uint32_t* block_b = reinterpret_cast<uint32_t*>(p.local + omp_get_thread_num() * p.local_bytes);
+  const Runs blocks{p.panels, least(p.panels, round_up(parts(p.panels, p.panels_b), p.threads))};
+#pragma omp for schedule(dynamic, 1)
   for (int64_t i = 0; i < blocks.pieces; ++i) {
-    const BlockA a{block_a, rows.start(share) + blocks.start(i), panels_of(blocks.length(i))};
-    pack_block_a<Unit>(p, block_a, a.m0, a.rows);
-    for (int64_t first = 0; first < p.panels; first += p.panels_b) {
-      multiply_blocks<Unit>(p, a, BlockB{p.shared + first * kPanel * p.b_units, first, least(first + p.panels_b, p.panels)}, partial);
+    const BlockB b{block_b, blocks.start(i), blocks.start(i) + blocks.length(i)};
+    if (p.b_units > 0) pack_block_b<Unit>(p, block_b, b.first, b.end);
+    for (int64_t j = 0; j < all.pieces; j += p.panels_a) {
+      // The higher panels come first in `all`, hence also in this piece of it: Runs gives the same heights again.
+      const int64_t m0 = all.start(j), count = least(p.panels_a, all.pieces - j);
+      const int64_t rows = (j + count < all.pieces ? all.start(j + count) : p.call->M) - m0;
+      multiply_blocks<Unit>(p, BlockA{p.shared + m0 * p.units, m0, Runs{rows, count}}, b);
     }
+  }
+}
+
+/// Threads share M: all pack B, then each packs blocks of A and multiplies them with all of B.
+template <typename Unit>
+void work_by_rows(const Plan& p) {
+  if (p.b_units > 0) {
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t first = 0; first < p.panels; first += kSharedTask) {
+      pack_block_b<Unit>(p, p.shared + first * kPanel * p.b_units, first, least(first + kSharedTask, p.panels));
+    }
+  }
+  uint32_t* block_a = reinterpret_cast<uint32_t*>(p.local + omp_get_thread_num() * p.local_bytes);
+  const int64_t M = p.call->M;
+  const Runs blocks{M, least(M, round_up(parts(M, p.panels_a * kMaxRows), p.threads))};
+#pragma omp for schedule(dynamic, 1)
+  for (int64_t i = 0; i < blocks.pieces; ++i) {
+    const BlockA a{block_a, blocks.start(i), panels_of(blocks.length(i))};
+    pack_block_a<Unit>(p, block_a, a.m0, a.rows);
+    multiply_blocks<Unit>(p, a, BlockB{p.shared, 0, p.panels});
   }
 }
 
@@ -252,33 +228,48 @@ bool shares_columns(const GemmCall& call, int64_t panels, int64_t threads) {
   return even_rows < 0.9 * even_columns;
 }
 
+/// C from one cut of K.
+template <typename Unit>
+void multiply_cut(Plan& p, GemmScratch& scratch) {
+  const GemmCall& call = *p.call;
+  p.units1 = units_of<Unit>(p.K);
+  p.units2 = units_of<Unit>(p.K2);
+  p.units = p.units1 + p.units2;
+  p.b_units = call.packed_b ? p.units2 : p.units;
+  p.panels_a = most(1, kBlockA / (most(1, p.units) * 4 * kMaxRows));
+  p.panels_b = most(1, kBlockB / (most(1, p.units) * 4 * kPanel));
+  const int64_t shared = p.by_columns ? call.M * p.units * 4 : p.panels * kPanel * p.b_units * 4;
+  p.local_bytes = round_up(p.by_columns ? p.panels_b * kPanel * p.b_units * 4 : p.panels_a * kMaxRows * p.units * 4, 4096);
+  p.shared = static_cast<uint32_t*>(reserve(scratch.shared, shared));
+  p.local = static_cast<char*>(reserve(scratch.local, p.local_bytes * p.threads));
+#pragma omp parallel num_threads(int(p.threads))
+  p.by_columns ? work_by_columns<Unit>(p) : work_by_rows<Unit>(p);
+}
+
 template <typename Unit>
 void gemm_with(const GemmCall& call, GemmScratch& scratch) {
   Plan p{};
   p.call = &call;
-  p.units1 = units_of<Unit>(call.K);
-  p.units2 = units_of<Unit>(call.K2);
-  p.units = p.units1 + p.units2;
-  p.b_units = call.packed_b ? p.units2 : p.units;
   p.panels = parts(call.N, kPanel);
   p.threads = omp_in_parallel() || call.M * call.N * (call.K + call.K2) < kSerialWork ? 1 : omp_get_max_threads();
   p.by_columns = shares_columns(call, p.panels, p.threads);
-  const int64_t block_units = most(1, least(p.units, kBlockUnits));
-  p.rows_a = most(1, kBlockA / (block_units * 4 * kMaxRows)) * kMaxRows;
-  p.panels_b = most(1, kBlockB / (block_units * 4 * kPanel));
-  const int64_t shared = p.by_columns ? call.M * p.units * 4 : p.panels * kPanel * p.b_units * 4;
-  p.local_bytes = round_up((p.by_columns ? bytes_of_block_b(p) : bytes_of_block_a(p)) + bytes_of_partial(p), 4096);
-  p.shared = static_cast<uint32_t*>(reserve(scratch.shared, shared));
-  p.local = static_cast<char*>(reserve(scratch.local, p.local_bytes * p.threads));
-#pragma omp parallel num_threads(int(p.threads))
-  {
-    // Shares, not threads: a team may be smaller than asked for.
-    const int64_t team = omp_get_num_threads(), first = omp_get_thread_num();
-    for (int64_t share = first; share < p.threads; share += team) pack_shared<Unit>(p, share);
-#pragma omp barrier
-    for (int64_t share = first; share < p.threads; share += team) {
-      p.by_columns ? multiply_columns<Unit>(p, share) : multiply_rows<Unit>(p, share);
+  p.packed_units = units_of<Unit>(call.K);
+  const Runs cuts{p.packed_units, p.packed_units > kLongestUnits ? parts(p.packed_units, kCutUnits) : 1};
+  const float* earlier = nullptr;
+  for (int64_t i = 0; i < cuts.pieces; ++i) {
+    const bool last = i + 1 == cuts.pieces;
+    p.packed_first = cuts.start(i);
+    p.k0 = p.packed_first * Unit::kElements;
+    p.K = least(cuts.length(i) * Unit::kElements, call.K - p.k0);
+    p.K2 = last ? call.K2 : 0;
+    p.stage = {call.out, earlier};
+    if (!last) {
+      float* sums = static_cast<float*>(reserve(scratch.sums, call.M * call.N * 4));
+      p.stage.out = {};
+      p.stage.out.c = {sums, DType::f32, call.N};
+      earlier = sums;
     }
+    multiply_cut<Unit>(p, scratch);
   }
 }
 
@@ -320,6 +311,7 @@ void release_scratch(GemmScratch& scratch) {
   free(scratch.shared.data);
   free(scratch.local.data);
   free(scratch.mask.data);
+  free(scratch.sums.data);
   scratch = {};
 }
 
@@ -335,11 +327,11 @@ void pack_operand(void* packed, const Operand& b, int64_t N, int64_t K, bool bf1
     uint32_t* dst = static_cast<uint32_t*>(packed) + p * kPanel * units;
 #ifdef __AVX512F__
     if (bf16_dot) {
-      pack_panels<Bf16Unit>(dst, units, 0, b, N, p, p + 1, K);
+      pack_panels<Bf16Unit>(dst, units, 0, b, N, p, p + 1, 0, K);
       continue;
     }
 #endif
-    pack_panels<Fp32Unit>(dst, units, 0, b, N, p, p + 1, K);
+    pack_panels<Fp32Unit>(dst, units, 0, b, N, p, p + 1, 0, K);
   }
 }
 
@@ -354,9 +346,12 @@ double kernel_peak(double seconds) {
     double slowest = 0.0;
 #pragma omp parallel reduction(max : slowest)
     {
-      alignas(64) uint32_t a[kMaxRows * kUnits] = {}, b[kPanel * kUnits] = {};
+      alignas(64) uint32_t a[kMaxRows * kUnits], b[kPanel * kUnits];
       alignas(64) float tile[kMaxRows * kPanel];
-      const MicroCall call{a, b, nullptr, kUnits, 0, tile, false};
+      // Values with busy bits: a processor that multiplies zeros is faster than it will be in earnest.
+      for (int64_t i = 0; i < kMaxRows * kUnits; ++i) a[i] = 0x3F9E3F35u + uint32_t(i % 61) * 0x00030005u;
+      for (int64_t i = 0; i < kPanel * kUnits; ++i) b[i] = 0x3F67BF4Bu + uint32_t(i % 53) * 0x00070003u;
+      const MicroCall call{a, b, nullptr, kUnits, 0, tile};
 #pragma omp barrier
       const double begin = omp_get_wtime();
       for (int64_t i = 0; i < kRounds; ++i) micro_kernel<Unit, kMaxRows, 2>(call);

@@ -42,10 +42,13 @@ struct GemmScratch {
     char* data = nullptr;
     int64_t bytes = 0;
   };
-  Block shared, local, mask;        // local: one slice per thread
+  Block shared, local;              // packed panels: for all threads, and one slice per thread
+  Block sums;                       // fp32 [M, N] between the cuts of a long K
+  Block mask;                       // bits of a dropout mask
 };
 
-/// Any M, N, K >= 0. Deterministic: an element's sum runs over k in order, whatever M, N and the number of threads.
+/// Any M, N, K >= 0. Deterministic: an element's sum depends on its row of A, its row of B and K only, not on the other rows nor
+/// on the number of threads.
 void gemm(const GemmCall& call, GemmScratch& scratch);
 
 /// Memory for at least `bytes`, 64-byte aligned; what was in the block is lost if it grows.

@@ -64,8 +64,7 @@ POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const ui
 struct MicroCall {
   const uint32_t *a, *b, *b2;
   int64_t units, units2;
-  float* tile;   // [R][V * kLanes], 64-byte aligned
-  bool resume;   // tile holds the sum over earlier units
+  float* tile;   // [R][V * kLanes], 64-byte aligned, is assigned
 };
 
 template <typename Unit, int R, int V>
@@ -75,13 +74,6 @@ void micro_kernel(const MicroCall& call) {
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) sum[r][v] = Floats{};
-  }
-  if (call.resume) {
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sum[r][v] = *(const Floats*)(call.tile + (r * V + v) * kLanes);
-    }
   }
   accumulate<Unit, R, V>(sum, call.a, call.b, call.units);
   if (call.units2 > 0) accumulate<Unit, R, V>(sum, call.a + call.units * R, call.b2, call.units2);

@@ -89,7 +89,7 @@ POLYPACA_INLINE void backward_row(TDX* dx, bool adds, const TDY* dy, const TX* x
 
 constexpr int64_t kColumns = 64;    // of dw that one thread owns: a few cache lines of x and dy
 constexpr int64_t kSumRows = 16;    // tokens summed before the partial sum joins dw: fixed, so the order of additions is too
-constexpr int64_t kChunkRows = 64;  // a multiple of kSumRows; small enough that what dw's pass read is still cached for dx's
+constexpr int64_t kChunkRows = 512;  // a multiple of kSumRows: one barrier each, and what dw's pass read is still in a cache for dx's
 
 /// dw[c] += sum of dy * xhat, db[c] += sum of dy for `columns` columns from `c0` and tokens begin .. end - 1.
 /// Inlined with a constant number of columns, the partial sums stay in registers.

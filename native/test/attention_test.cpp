@@ -202,7 +202,7 @@ struct Run {
   }
   void forward(Backend& b) { b.attention_forward(out, lse.data(), in.q, in.k, in.v, p.sequences(), p.shape); }
   void backward(Backend& b) {
-    scratch.assign(size_t(b.attention_scratch_bytes(p.N, p.shape)) + 64, char(0xFF));
+    if (scratch.empty()) scratch.assign(size_t(b.attention_scratch_bytes(p.N, p.shape)) + 64, char(0xFF));
     char* aligned = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
     b.attention_backward(grad.q, grad.k, grad.v, dout, out, lse.data(), in.q, in.k, in.v, aligned, p.sequences(), p.shape);
   }

@@ -119,11 +119,19 @@ function toAddedTokens(value: unknown, file: string): AddedToken[] {
   });
 }
 
-function createEngine(
-  { root, model, vocab, merges, addedTokens }: TokenizerFile,
-  special: ReadonlySet<string>,
-  file: string,
-): HuggingFaceTokenizer {
+/** What is used of the engine; its own declarations do not resolve under NodeNext. */
+interface BpeEngine {
+  encode(text: string, options: { readonly add_special_tokens: boolean }): { readonly ids: readonly number[] };
+  readonly model: BpeModel;
+}
+
+interface BpeModel {
+  /** Pieces of one word. */
+  bpe(word: string): readonly string[];
+  max_length_to_cache: number;
+}
+
+function createEngine({ root, model, vocab, merges, addedTokens }: TokenizerFile, special: ReadonlySet<string>, file: string): BpeEngine {
   const hidden = (piece: string): boolean => special.has(piece) && piece !== model.unk_token;
   const plain = {
     ...root,
@@ -140,7 +148,9 @@ function createEngine(
     },
   };
   try {
-    return new HuggingFaceTokenizer(plain, {});
+    const engine: BpeEngine = new HuggingFaceTokenizer(plain, {});
+    rememberWords(engine.model);
+    return engine;
   } catch (cause) {
     throw new PolypacaError(
       "BAD_TOKENIZER",
@@ -148,6 +158,24 @@ function createEngine(
       { cause },
     );
   }
+}
+
+const mostWords = 2 ** 18;
+const longestWord = 64;
+
+/** The engine's own cache reorders itself at each look-up, which takes longer than all else; this one is emptied when it is full. */
+function rememberWords(model: BpeModel): void {
+  const words = new Map<string, readonly string[]>();
+  const merge = model.bpe.bind(model);
+  model.max_length_to_cache = 0;
+  model.bpe = (word) => {
+    const known = words.get(word);
+    if (known) return known;
+    const pieces = merge(word);
+    if (words.size >= mostWords) words.clear();
+    if (word.length <= longestWord) words.set(word, pieces);
+    return pieces;
+  };
 }
 
 interface DecoderForm {

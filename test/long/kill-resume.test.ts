@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, it } from "vitest";
-import { compile, program } from "../cli/run-cli.js";
+import { compile, program, testEnvironment } from "../cli/run-cli.js";
 import { checkpointHashes, loggedLines, makeTinyModel, sampleFolder } from "../train/tiny-run.js";
 
 let base: string;
@@ -19,9 +19,14 @@ beforeAll(async () => {
 function trainArguments(method: string, out: string): string[] {
   const data = ["en", "de", "fr"].map((code) => join(sampleFolder, `alpaca.${code}.json`));
   const places = ["--model", model, "--data", ...data, "--out", out, "--method", method, "--resume"];
-  const size = ["--max-steps", "60", "--batch-size", "8", "--micro-batch-tokens", "512", "--cutoff", "128", "--warmup-steps", "5"];
+  const size = ["--max-steps", "40", "--batch-size", "8", "--micro-batch-tokens", "512", "--cutoff", "128", "--warmup-steps", "5"];
   const cadence = ["--validation-size", "20", "--eval-every", "10", "--save-every", "4", "--dtype", "fp32", "--device", "cpu"];
   return [program, "train", ...places, ...size, ...cadence];
+}
+
+/** Its exit code. */
+function runToEnd(method: string, out: string): number | null {
+  return spawnSync(process.execPath, trainArguments(method, out), { env: testEnvironment }).status;
 }
 
 /** Steps that the run's log shows. */
@@ -31,7 +36,7 @@ function stepsLogged(out: string): number {
 
 /** Kills a run with `signal` when its log shows `step`; how it ended. */
 async function killAtStep(method: string, out: string, step: number, signal: "SIGKILL" | "SIGTERM"): Promise<number | string | null> {
-  const child = spawn(process.execPath, trainArguments(method, out), { stdio: "ignore" });
+  const child = spawn(process.execPath, trainArguments(method, out), { stdio: "ignore", env: testEnvironment });
   const ended = new Promise<number | string | null>((resolve) => child.on("exit", (code, by) => resolve(code ?? by)));
   let isOver = false;
   void ended.then(() => {
@@ -42,13 +47,14 @@ async function killAtStep(method: string, out: string, step: number, signal: "SI
   return await ended;
 }
 
-describe.each(["lora", "fft"])("a %s run", (method) => {
+// Some 14 processes that each load and train; minutes where other work keeps the cores busy.
+describe.each(["lora", "fft"])("a %s run", { timeout: 600_000 }, (method) => {
   it("killed five times with SIGKILL and resumed, ends with the same weights, byte for byte, as one left alone", async () => {
     const left = join(base, `${method}-left`);
-    expect(spawnSync(process.execPath, trainArguments(method, left)).status).toBe(0);
+    expect(runToEnd(method, left)).toBe(0);
     const killed = join(base, `${method}-killed`);
-    for (const step of [2, 13, 21, 37, 52]) expect(await killAtStep(method, killed, step, "SIGKILL")).toBe("SIGKILL");
-    expect(spawnSync(process.execPath, trainArguments(method, killed)).status).toBe(0);
+    for (const step of [2, 9, 17, 26, 35]) expect(await killAtStep(method, killed, step, "SIGKILL")).toBe("SIGKILL");
+    expect(runToEnd(method, killed)).toBe(0);
     expect(checkpointHashes(join(killed, "last"))).toEqual(checkpointHashes(join(left, "last")));
     expect(checkpointHashes(join(killed, "best"))).toEqual(checkpointHashes(join(left, "best")));
     expect(loggedLines(killed)).toEqual(loggedLines(left));
@@ -60,7 +66,7 @@ describe.each(["lora", "fft"])("a %s run", (method) => {
     const { global_step: step } = JSON.parse(readFileSync(join(out, "last/trainer_state.json"), "utf8")) as { global_step: number };
     expect(step).toBeGreaterThanOrEqual(7);
     expect(existsSync(join(out, "last/state.safetensors"))).toBe(true);
-    expect(spawnSync(process.execPath, trainArguments(method, out)).status).toBe(0);
+    expect(runToEnd(method, out)).toBe(0);
     expect(checkpointHashes(join(out, "last"))).toEqual(checkpointHashes(join(base, `${method}-left/last`)));
   });
 });

@@ -1,0 +1,59 @@
+#!/usr/bin/env node
+/** The `polypaca` program: dispatches to a command, prints errors as `CODE: message`, sets the exit code. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command, CommanderError } from "commander";
+import { isUsageError, PolypacaError } from "../errors.js";
+import { packageRoot } from "../native/load.js";
+import { registerDoctor } from "./doctor.js";
+import { registerGenerate } from "./generate.js";
+import { registerInitModel } from "./init-model.js";
+import { registerInspect } from "./inspect.js";
+import { registerMerge } from "./merge.js";
+import { registerTrain } from "./train.js";
+import { registerVerify } from "./verify.js";
+
+function createProgram(): Command {
+  const { version } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string };
+  const program = new Command("polypaca")
+    .description("Multilingual instruction tuning of causal language models: LoRA and full-parameter fine-tuning.")
+    .version(version)
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({ outputError: () => {} }); // errors are printed once, in `fail`
+  const register = [registerTrain, registerGenerate, registerVerify, registerInspect, registerDoctor, registerInitModel, registerMerge];
+  for (const add of register) add(program);
+  return program;
+}
+
+/** Exit codes: 0 done, 1 failed, 2 wrong usage or bad input. */
+function fail(cause: unknown): void {
+  if (cause instanceof CommanderError) {
+    if (cause.exitCode === 0) return; // --help and --version have printed what they print
+    // `polypaca` alone prints its help and is still no command.
+    if (cause.code !== "commander.help") process.stderr.write(`USAGE: ${cause.message.replace(/^error: /, "").replaceAll("\n", " ")}\n`);
+    process.exitCode = 2;
+    return;
+  }
+  const error = PolypacaError.from(cause);
+  process.stderr.write(`${error.code}: ${error.message}\n`);
+  if (error.code === "INTERNAL" && cause instanceof Error) process.stderr.write(`${cause.stack ?? ""}\n`);
+  // A signal has set its own code already.
+  process.exitCode ||= isUsageError(error) ? 2 : 1;
+}
+
+/** `polypaca … | head` closes the pipe: not an error. */
+function endQuietlyWithPipe(stream: NodeJS.WriteStream): void {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(process.exitCode ?? 0);
+    throw error;
+  });
+}
+
+endQuietlyWithPipe(process.stdout);
+endQuietlyWithPipe(process.stderr);
+try {
+  await createProgram().parseAsync();
+} catch (cause) {
+  fail(cause);
+}

@@ -1,0 +1,57 @@
+/** Reads `train --config`: YAML with strict keys, every complaint with file, line and column. */
+import { readFile } from "node:fs/promises";
+import { isMap, isScalar, LineCounter, type Node, parseDocument } from "yaml";
+import { PolypacaError } from "../errors.js";
+import { checkSomeSettings, type SettingIssue, type SomeSettings } from "./settings.js";
+
+/**
+ * Settings of a YAML file; relative paths in it are relative to the working directory, as on the command line.
+ *
+ * @throws PolypacaError `NOT_FOUND` or `IO` where the file cannot be read, `BAD_CONFIG` with every error found in it
+ */
+export async function readConfigFile(file: string): Promise<SomeSettings> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (cause) {
+    throw new PolypacaError(PolypacaError.from(cause).code, `--config ${file}: cannot be read (${(cause as Error).message}).`, { cause });
+  }
+  return parseConfig(text, file);
+}
+
+/** @throws PolypacaError `BAD_CONFIG` */
+export function parseConfig(text: string, file: string): SomeSettings {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines });
+  const at = (offset: number): string => {
+    const { line, col } = lines.linePos(offset);
+    return `${file}:${line}:${col}`;
+  };
+  if (document.errors.length > 0) {
+    refuse(document.errors.map((error) => `${at(error.pos[0])}: ${error.message.split("\n")[0]?.replace(/ at line \d+.*$/, "")}`));
+  }
+  const root = document.contents;
+  if (root === null) return {};
+  if (!isMap(root)) refuse([`${at(root.range[0])}: expected settings as "name: value" lines.`]);
+
+  const checked = checkSomeSettings(document.toJS());
+  if ("settings" in checked) return checked.settings;
+  return refuse(checked.issues.map((issue) => `${at(offsetOf(root, issue))}: ${describe(issue)}`));
+}
+
+function describe(issue: SettingIssue): string {
+  return issue.isUnknownName ? issue.message : `"${issue.path.join(".")}": ${issue.message}`;
+}
+
+/** Where in the text an issue is: at the key where the name is wrong, at the value where that is. */
+function offsetOf(root: Node, { path, isUnknownName }: SettingIssue): number {
+  if (!isMap(root)) return 0;
+  const pair = root.items.find((item) => isScalar(item.key) && String(item.key.value) === String(path[0]));
+  const key = isScalar(pair?.key) ? pair.key.range?.[0] : undefined;
+  const value = root.getIn(path, true) as Node | undefined;
+  return (isUnknownName ? key : (value?.range?.[0] ?? key)) ?? root.range?.[0] ?? 0;
+}
+
+function refuse(problems: readonly string[]): never {
+  throw new PolypacaError("BAD_CONFIG", problems.join("\n"));
+}

@@ -1,0 +1,34 @@
+/** Runs the compiled program as a user's shell would. */
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "../..");
+export const program = join(root, "dist/cli/main.js");
+
+/** Compiles src into dist where dist is older; for beforeAll. */
+export function compile(): void {
+  const compiledAt = existsSync(program) ? statSync(program).mtimeMs : 0;
+  const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" });
+  if (sources.every((name) => statSync(join(root, "src", name)).mtimeMs <= compiledAt)) return;
+  const { status, stdout } = spawnSync(process.execPath, [join(root, "node_modules/.bin/tsc"), "-p", root], { encoding: "utf8" });
+  if (status !== 0) throw new Error(`tsc failed:\n${stdout}`);
+}
+
+export interface CliResult {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The user's cache folder is left alone. */
+export const testEnvironment: NodeJS.ProcessEnv = { ...process.env, XDG_CACHE_HOME: join(tmpdir(), "polypaca-test-cache") };
+
+export function runCli(args: readonly string[], env: Readonly<Record<string, string>> = {}): CliResult {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], {
+    encoding: "utf8",
+    env: { ...testEnvironment, ...env },
+  });
+  return { exitCode: status, stdout, stderr };
+}
