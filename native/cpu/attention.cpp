@@ -6,7 +6,8 @@
 //             dq_i = scale sum_j ds_ij k_j;  dk_j = scale sum_i ds_ij q_i;  dv_j = sum_i p_ij dout_i;  then dq, dk are rotated back
 // q, out and their gradients: H heads, k, v and theirs: G heads, fp32 or bf16 in the layouts of HeadView; lse fp32 [N, H].
 // All outputs assign. Forward rotates q and k in place and saves lse; [T, T] never exists, only 64 x 64 blocks of it.
-// Arithmetic is fp32. Exponents are taken to base 2, with log2(e) folded into scale and slope.
+// Arithmetic is fp32, the softmax always; where the machine multiplies bf16 pairs (bf16_dot) and q, k, v (and dout) are bf16, the
+// products take bf16 operands, p and ds rounded, and sum in fp32. Exponents are to base 2 (attention_softmax.h).
 //
 // A block of the result is always summed over the blocks of the other side in ascending order, whoever computes it, so that results
 // do not depend on the number of threads. Blocks lie on multiples of 64 within a sequence; one that is crossed by the diagonal
@@ -22,26 +23,32 @@
 namespace polypaca::POLYPACA_ISA {
 namespace {
 
-/// One sequence and the blocks that a call works on.
+/// One sequence: its first token in the batch and its length.
 struct Span {
-  int64_t first, T;  // first token in the batch, length
+  int64_t first, T;
 };
 
-/// Finds the sequence of a block, blocks of all sequences counted through. Each thread asks for ascending blocks, so it only walks on.
+/// Counts through the pairs (head, block) of all sequences, heads outside blocks within a sequence, so that a head's keys and values
+/// stay cached. Each thread asks for ascending pairs, so a cursor only walks on.
 struct BlockCursor {
   const Sequences& sequences;
-  int64_t s = 0, before = 0;  // sequence, and the number of blocks before it
+  int64_t heads;
+  int64_t s = 0, before = 0;  // sequence, and the number of pairs before it
+  int64_t head = 0, block = 0;
 
   POLYPACA_INLINE Span span() const { return {sequences.cu_seqlens[s], sequences.cu_seqlens[s + 1] - sequences.cu_seqlens[s]}; }
-  POLYPACA_INLINE int64_t blocks() const { return round_up(span().T, kBlock) / kBlock; }
-  POLYPACA_INLINE void seek(int64_t block) {
-    while (block >= before + blocks()) before += blocks(), ++s;
+  POLYPACA_INLINE int64_t blocks() const { return rounded_up(span().T, kBlock) / kBlock; }
+  POLYPACA_INLINE void seek(int64_t pair) {
+    while (pair >= before + blocks() * heads) before += blocks() * heads, ++s;
+    head = (pair - before) / blocks();
+    block = (pair - before) % blocks();
   }
+  POLYPACA_INLINE int64_t from_last() const { return (blocks() - 1 - block) * kBlock; }  // first token of the block, long rows first
 };
 
 POLYPACA_INLINE int64_t count_blocks(const Sequences& sequences) {
   int64_t blocks = 0;
-  for (int64_t s = 0; s < sequences.S; ++s) blocks += round_up(sequences.cu_seqlens[s + 1] - sequences.cu_seqlens[s], kBlock) / kBlock;
+  for (int64_t s = 0; s < sequences.S; ++s) blocks += rounded_up(sequences.cu_seqlens[s + 1] - sequences.cu_seqlens[s], kBlock) / kBlock;
   return blocks;
 }
 
@@ -56,7 +63,7 @@ void rotate_all(const HeadView& q, const HeadView& k, const Sequences& sequences
   }
 }
 
-// ---- forward: scores are kept transposed, [key][query], so that the softmax runs along the lanes without horizontal steps ----
+// ---- forward ----
 
 struct ForwardCall {
   HeadView out, q, k, v;
@@ -68,15 +75,15 @@ struct ForwardCall {
 template <typename Unit>
 void forward_block(ForwardTiles& t, const ForwardCall& call, Span span, int64_t head, int64_t query0) {
   const AttentionShape& shape = call.shape;
-  const int64_t D = shape.D, ld = round_up(D, 16), depth = units_of<Unit>(D), ld_depth = stride_of<Unit>(D), kv_head = head / (shape.H / shape.G);
-  const int64_t queries = smaller(kBlock, span.T - query0), padded = round_up(queries, 16);
+  const int64_t D = shape.D, ld = rounded_up(D, 16), depth = units_of<Unit>(D), ld_depth = stride_of<Unit>(D), kv_head = head / (shape.H / shape.G);
+  const int64_t queries = smaller(kBlock, span.T - query0), padded = rounded_up(queries, 16);
   load_rows<Unit>(t.out, ld_depth, call.q, span.first + query0, head, queries, padded, D);
   transpose(t.q_t, kBlock, t.out, ld_depth, padded, depth);
   for (int64_t i = 0; i < kBlock; ++i) t.max[i] = kMasked, t.sum[i] = 0.0f;
 
   for (int64_t key0 = 0; key0 <= query0; key0 += kBlock) {
     const bool diagonal = key0 == query0;
-    const int64_t keys = smaller(kBlock, span.T - key0), padded_keys = round_up(keys, kRowsAtOnce);
+    const int64_t keys = smaller(kBlock, span.T - key0), padded_keys = rounded_up(keys, kRowsAtOnce);
     load_rows<Unit>(t.k, ld_depth, call.k, span.first + key0, kv_head, keys, padded_keys, D);
     load_across<Unit>(t.v, ld, call.v, span.first + key0, kv_head, keys, padded_keys, D);
     product<Unit, false, Into::assign>(t.p_t, kBlock, t.k, ld_depth, t.q_t, kBlock, keys, queries, nullptr,
@@ -103,12 +110,11 @@ void forward(const ForwardCall& call) {
 #pragma omp parallel
   {
     ForwardTiles tiles;
-    BlockCursor cursor{call.sequences};
+    BlockCursor cursor{call.sequences, H};
 #pragma omp for schedule(monotonic : dynamic, 1)
     for (int64_t item = 0; item < items; ++item) {
-      cursor.seek(item / H);
-      const int64_t last_first = cursor.before + cursor.blocks() - 1 - item / H;  // long rows first
-      forward_block<Unit>(tiles, call, cursor.span(), item % H, last_first * kBlock);
+      cursor.seek(item);
+      forward_block<Unit>(tiles, call, cursor.span(), cursor.head, cursor.from_last());
     }
   }
 }
@@ -129,33 +135,30 @@ void compute_delta(const BackwardCall& call, int64_t first, int64_t head, int64_
     for (int64_t n = first; n < first + count; ++n) {
       const A* out = static_cast<const A*>(call.out.data) + offset_of(call.out, n, head);
       const B* dout = static_cast<const B*>(call.dout.data) + offset_of(call.dout, n, head);
-      float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t d = 0; d < call.shape.D; ++d) sum += to_float(out[d]) * to_float(dout[d]);
-      call.delta[head * call.sequences.N + n] = sum;
+      call.delta[head * call.sequences.N + n] = dot(out, dout, call.shape.D);
     }
   });
 }
 
 template <typename Unit>
 void load_keys(BackwardTiles& t, const BackwardCall& call, Span span, int64_t kv_head, int64_t key0) {
-  const int64_t D = call.shape.D, keys = smaller(kBlock, span.T - key0), padded = round_up(keys, 16), first = span.first + key0;
+  const int64_t D = call.shape.D, keys = smaller(kBlock, span.T - key0), padded = rounded_up(keys, 16), first = span.first + key0;
   float* rows = t.dq;  // free until the first product of a block
   load_rows<Unit>(rows, stride_of<Unit>(D), call.v, first, kv_head, keys, padded, D);
   transpose(t.v_t, kBlock, rows, stride_of<Unit>(D), padded, units_of<Unit>(D));
   load_rows<Unit>(rows, stride_of<Unit>(D), call.k, first, kv_head, keys, padded, D);
   transpose(t.k_t, kBlock, rows, stride_of<Unit>(D), padded, units_of<Unit>(D));
-  load_across<Unit>(t.k, round_up(D, 16), call.k, first, kv_head, keys, padded, D);
+  load_across<Unit>(t.k, rounded_up(D, 16), call.k, first, kv_head, keys, padded, D);
 }
 
 template <typename Unit>
 void load_queries(BackwardTiles& t, const BackwardCall& call, Span span, int64_t head, int64_t query0) {
-  const int64_t D = call.shape.D, queries = smaller(kBlock, span.T - query0), padded = round_up(queries, kRowsAtOnce), first = span.first + query0;
+  const int64_t D = call.shape.D, queries = smaller(kBlock, span.T - query0), padded = rounded_up(queries, kRowsAtOnce), first = span.first + query0;
   load_rows<Unit>(t.q, stride_of<Unit>(D), call.q, first, head, queries, padded, D);
   load_rows<Unit>(t.dout, stride_of<Unit>(D), call.dout, first, head, queries, padded, D);
   if constexpr (Unit::kElements == 2) {
-    load_across<Unit>(t.q_across, round_up(D, 16), call.q, first, head, queries, padded, D);
-    load_across<Unit>(t.dout_across, round_up(D, 16), call.dout, first, head, queries, padded, D);
+    load_across<Unit>(t.q_across, rounded_up(D, 16), call.q, first, head, queries, padded, D);
+    load_across<Unit>(t.dout_across, rounded_up(D, 16), call.dout, first, head, queries, padded, D);
   }
   for (int64_t i = 0; i < kBlock; ++i) {
     t.lse2[i] = i < queries ? call.lse[(first + i) * call.shape.H + head] * kLog2E : 0.0f;
@@ -167,7 +170,7 @@ void load_queries(BackwardTiles& t, const BackwardCall& call, Span span, int64_t
 template <typename Unit, bool kForKeys, bool kForQueries>
 void backward_block(BackwardTiles& t, const BackwardCall& call, Span span, int64_t head, int64_t query0, int64_t key0, float* dq_sum) {
   constexpr bool kPairs = Unit::kElements == 2;
-  const int64_t D = call.shape.D, ld = round_up(D, 16), depth = units_of<Unit>(D), ld_depth = stride_of<Unit>(D);
+  const int64_t D = call.shape.D, ld = rounded_up(D, 16), depth = units_of<Unit>(D), ld_depth = stride_of<Unit>(D);
   const int64_t queries = smaller(kBlock, span.T - query0), keys = smaller(kBlock, span.T - key0);
   const bool diagonal = query0 == key0;
   const auto not_above = [=](int64_t i, int64_t begin, int64_t) { return Depth{0, diagonal && begin >= i + kRowsAtOnce ? 0 : depth}; };
@@ -188,7 +191,7 @@ void backward_block(BackwardTiles& t, const BackwardCall& call, Span span, int64
 
 /// Multiplies by `scale`, rotates back and stores `rows` rows of a tile.
 void store_gradient(const HeadView& dx, float* tile, const BackwardCall& call, int64_t first, int64_t head, int64_t rows, float scale, bool rotated) {
-  const int64_t D = call.shape.D, ld = round_up(D, 16);
+  const int64_t D = call.shape.D, ld = rounded_up(D, 16);
   for (int64_t r = 0; r < rows; ++r) {
     float* row = tile + r * ld;
     for (int64_t d = 0; d < ld; d += kLanes) floats_at(row + d) *= scale;
@@ -200,7 +203,7 @@ void store_gradient(const HeadView& dx, float* tile, const BackwardCall& call, i
 /// dk, dv of one block of keys, and with kForQueries that block's share of dq (the first block also computes delta).
 template <typename Unit, bool kForQueries>
 void backward_keys(BackwardTiles& t, const BackwardCall& call, Span span, int64_t kv_head, int64_t key0) {
-  const int64_t group = call.shape.H / call.shape.G, ld = round_up(call.shape.D, 16);
+  const int64_t group = call.shape.H / call.shape.G, ld = rounded_up(call.shape.D, 16);
   load_keys<Unit>(t, call, span, kv_head, key0);
   for (int64_t x = 0; x < kBlock * ld; x += kLanes) floats_at(t.dk + x) = floats_at(t.dv + x) = Floats{};
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
@@ -231,7 +234,7 @@ void backward_queries(BackwardTiles& t, const BackwardCall& call, Span span, int
 template <typename Unit>
 void backward_by_head(const BackwardCall& call) {
   const AttentionShape& shape = call.shape;
-  const int64_t group = shape.H / shape.G, ld = round_up(shape.D, 16);
+  const int64_t group = shape.H / shape.G, ld = rounded_up(shape.D, 16);
 #pragma omp parallel
   {
     BackwardTiles tiles;
@@ -260,18 +263,17 @@ void backward_by_block(const BackwardCall& call) {
       const int64_t s = item / shape.H, first = call.sequences.cu_seqlens[s];
       compute_delta(call, first, item % shape.H, call.sequences.cu_seqlens[s + 1] - first);
     }
-    BlockCursor cursor{call.sequences};
+    BlockCursor cursor{call.sequences, shape.G};
 #pragma omp for schedule(monotonic : dynamic, 1)
     for (int64_t item = 0; item < blocks * shape.G; ++item) {
-      cursor.seek(item / shape.G);
-      backward_keys<Unit, false>(tiles, call, cursor.span(), item % shape.G, (item / shape.G - cursor.before) * kBlock);
+      cursor.seek(item);
+      backward_keys<Unit, false>(tiles, call, cursor.span(), cursor.head, cursor.block * kBlock);  // the first keys have most queries
     }
-    BlockCursor query_cursor{call.sequences};
+    BlockCursor query_cursor{call.sequences, shape.H};
 #pragma omp for schedule(monotonic : dynamic, 1)
     for (int64_t item = 0; item < blocks * shape.H; ++item) {
-      query_cursor.seek(item / shape.H);
-      const int64_t last_first = query_cursor.before + query_cursor.blocks() - 1 - item / shape.H;  // long rows first
-      backward_queries<Unit>(tiles, call, query_cursor.span(), item % shape.H, last_first * kBlock);
+      query_cursor.seek(item);
+      backward_queries<Unit>(tiles, call, query_cursor.span(), query_cursor.head, query_cursor.from_last());
     }
   }
 }
@@ -284,7 +286,7 @@ bool enough_heads(const Sequences& sequences, int64_t G) {
     total += T * T;
     longest = T * T > longest ? T * T : longest;
   }
-  const int64_t threads = omp_get_max_threads(), rounds = round_up(sequences.S * G, threads) / threads;
+  const int64_t threads = omp_get_max_threads(), rounds = rounded_up(sequences.S * G, threads) / threads;
   const double by_head = double(rounds) * total / double(sequences.S), ideal = total * double(G) / double(threads);
   return (by_head > longest ? by_head : longest) <= 1.4 * ideal;
 }
@@ -307,13 +309,13 @@ void CpuBackend::attention_forward(HeadView out, float* lse, HeadView q, HeadVie
 }
 
 int64_t CpuBackend::attention_scratch_bytes(int64_t N, const AttentionShape& shape) const {
-  return (round_up(shape.H * N, 16) + shape.H * N * round_up(shape.D, 16)) * int64_t(sizeof(float));
+  return (rounded_up(shape.H * N, 16) + shape.H * N * rounded_up(shape.D, 16)) * int64_t(sizeof(float));
 }
 
 void CpuBackend::attention_backward(HeadView dq, HeadView dk, HeadView dv, HeadView dout, HeadView out, const float* lse, HeadView q, HeadView k, HeadView v, void* scratch, const Sequences& sequences, const AttentionShape& shape) {
   check_attention_shape(shape);
   float* delta = static_cast<float*>(scratch);
-  const BackwardCall call{dq, dk, dv, dout, out, q, k, v, lse, delta, delta + round_up(shape.H * sequences.N, 16), sequences, shape};
+  const BackwardCall call{dq, dk, dv, dout, out, q, k, v, lse, delta, delta + rounded_up(shape.H * sequences.N, 16), sequences, shape};
 #if defined(__AVX512F__)
   if (bf16_dot() && q.dtype == DType::bf16 && k.dtype == DType::bf16 && v.dtype == DType::bf16 && dout.dtype == DType::bf16) return backward<Bf16Unit>(call);
 #endif

@@ -13,6 +13,8 @@ namespace polypaca::POLYPACA_ISA {
 constexpr int64_t kBlock = 64;  // queries and keys of a block
 constexpr float kLog2E = 1.44269504f, kMasked = -1e30f;
 
+// The tiles of one thread live on its stack (at most 700 KiB): no allocation, nothing to free.
+
 /// Forward keeps scores transposed, [keys][queries]: the softmax then runs along the lanes, without horizontal steps.
 struct ForwardTiles {
   alignas(64) float q_t[kMaxHeadDim * kBlock];  // [D][queries], units along D
@@ -41,7 +43,7 @@ void softmax_pass(ForwardTiles& t, int64_t keys, int64_t queries, float distance
   const Floats lane = lane_numbers();
   for (int64_t c = 0; c < queries; c += kLanes) {
     const Floats query = lane + float(c);
-    const int64_t end = round_up(kDiagonal ? smaller(keys, c + kLanes) : keys, kStep);  // later keys are masked for the whole column
+    const int64_t end = rounded_up(kDiagonal ? smaller(keys, c + kLanes) : keys, kStep);  // later keys are masked for the whole column
     Floats high = all_lanes(kMasked);
     for (int64_t j = 0; j < end; ++j) {
       Floats& x = floats_at(t.p_t + j * kBlock + c);

@@ -31,7 +31,6 @@ constexpr int kRowsAtOnce = 4, kVectorsAtOnce = 2;
 typedef uint32_t Word __attribute__((may_alias));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes), may_alias));
 typedef float Floats4 __attribute__((vector_size(16), may_alias));
-typedef int32_t Ints4 __attribute__((vector_size(16)));
 
 POLYPACA_INLINE Floats& floats_at(float* p) { return *reinterpret_cast<Floats*>(p); }
 POLYPACA_INLINE const Floats& floats_at(const float* p) { return *reinterpret_cast<const Floats*>(p); }
@@ -44,7 +43,7 @@ POLYPACA_INLINE Floats lane_numbers() {
   return lane;
 }
 
-POLYPACA_INLINE int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+POLYPACA_INLINE int64_t rounded_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 
 POLYPACA_INLINE Floats larger_of(Floats a, Floats b) {
 #if defined(__AVX512F__)
@@ -144,19 +143,44 @@ POLYPACA_INLINE void product(float* c, int64_t ldc, const float* a, int64_t lda,
   if constexpr (kVectors > 1) {
     if (n < cols) {
       product<Unit, kTransposed, kInto, kVectors - 1>(c + n, ldc, a, lda, b + n, ldb, rows, cols - n, factor,
-                                                [&](int64_t m, int64_t begin, int64_t end) { return depth_of(m, n + begin, n + end); });
+                                                      [&](int64_t m, int64_t begin, int64_t end) { return depth_of(m, n + begin, n + end); });
     }
   }
 }
 
 POLYPACA_INLINE int64_t offset_of(const HeadView& x, int64_t token, int64_t head) { return token * x.token_stride + head * x.head_stride; }
 
+POLYPACA_INLINE Floats floats_from(const float* p) { return *reinterpret_cast<const UnalignedFloats*>(p); }
+POLYPACA_INLINE Floats floats_from(const bf16* p) {
+  return reinterpret_cast<Floats>(__builtin_convertvector(*reinterpret_cast<const UnalignedHalves*>(p), Words) << 16);
+}
+
+POLYPACA_INLINE float sum_of(Floats x) {
+  const Floats4* quarters = reinterpret_cast<const Floats4*>(&x);
+  Floats4 sum = quarters[0];
+#pragma GCC unroll 4
+  for (int i = 1; i < kLanes / 4; ++i) sum += quarters[i];
+  sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1);
+  return sum[0] + sum[1];
+}
+
+/// In fp32, over kLanes partial sums.
+template <typename A, typename B>
+POLYPACA_INLINE float dot(const A* a, const B* b, int64_t D) {
+  Floats lanes = Floats{};
+  int64_t d = 0;
+  for (; d + kLanes <= D; d += kLanes) lanes += floats_from(a + d) * floats_from(b + d);
+  float sum = sum_of(lanes);
+  for (; d < D; ++d) sum += to_float(a[d]) * to_float(b[d]);
+  return sum;
+}
+
 /// D elements converted, then zeros up to ld.
 template <typename T>
 POLYPACA_INLINE void load_fp32(float* to, const T* from, int64_t D, int64_t ld) {
   int64_t d = 0;
   if constexpr (sizeof(T) == 4) {  // by vectors: GCC would call memcpy, which costs more than these few bytes
-    for (; d + kLanes <= D; d += kLanes) floats_at(to + d) = *reinterpret_cast<const UnalignedFloats*>(from + d);
+    for (; d + kLanes <= D; d += kLanes) floats_at(to + d) = floats_from(from + d);
   }
 #pragma omp simd
   for (int64_t e = d; e < D; ++e) to[e] = to_float(from[e]);
@@ -181,7 +205,7 @@ POLYPACA_INLINE int64_t units_of(int64_t elements) {
 }
 template <typename Unit>
 POLYPACA_INLINE int64_t stride_of(int64_t D) {
-  return round_up(units_of<Unit>(D), 16);
+  return rounded_up(units_of<Unit>(D), 16);
 }
 
 /// Units along D: tile[r][u] = x[first + r, head, u ...], row stride `ld`. What is beyond D and the rows up to padded_rows are zero.
@@ -263,21 +287,20 @@ POLYPACA_INLINE void store_rows(const HeadView& x, int64_t first, int64_t head, 
   }
 }
 
-/// to[c][r] = from[r][c]; rows and cols are rounded up to 4, which both tiles have room for.
+/// to[c][r] = from[r][c], words of any kind; rows and cols are rounded up to 4, which both tiles have room for.
 POLYPACA_INLINE void transpose(float* to, int64_t ld_to, const float* from, int64_t ld_from, int64_t rows, int64_t cols) {
   for (int64_t r = 0; r < rows; r += 4) {
     for (int64_t c = 0; c < cols; c += 4) {
       const float* p = from + r * ld_from + c;
       const Floats4 x0 = *reinterpret_cast<const Floats4*>(p), x1 = *reinterpret_cast<const Floats4*>(p + ld_from);
       const Floats4 x2 = *reinterpret_cast<const Floats4*>(p + 2 * ld_from), x3 = *reinterpret_cast<const Floats4*>(p + 3 * ld_from);
-      const Ints4 low{0, 4, 1, 5}, high{2, 6, 3, 7}, front{0, 1, 4, 5}, back{2, 3, 6, 7};
-      const Floats4 a = __builtin_shuffle(x0, x1, low), b = __builtin_shuffle(x2, x3, low);
-      const Floats4 e = __builtin_shuffle(x0, x1, high), f = __builtin_shuffle(x2, x3, high);
+      const Floats4 a = __builtin_shufflevector(x0, x1, 0, 4, 1, 5), b = __builtin_shufflevector(x2, x3, 0, 4, 1, 5);
+      const Floats4 e = __builtin_shufflevector(x0, x1, 2, 6, 3, 7), f = __builtin_shufflevector(x2, x3, 2, 6, 3, 7);
       float* q = to + c * ld_to + r;
-      *reinterpret_cast<Floats4*>(q) = __builtin_shuffle(a, b, front);
-      *reinterpret_cast<Floats4*>(q + ld_to) = __builtin_shuffle(a, b, back);
-      *reinterpret_cast<Floats4*>(q + 2 * ld_to) = __builtin_shuffle(e, f, front);
-      *reinterpret_cast<Floats4*>(q + 3 * ld_to) = __builtin_shuffle(e, f, back);
+      *reinterpret_cast<Floats4*>(q) = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+      *reinterpret_cast<Floats4*>(q + ld_to) = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+      *reinterpret_cast<Floats4*>(q + 2 * ld_to) = __builtin_shufflevector(e, f, 0, 1, 4, 5);
+      *reinterpret_cast<Floats4*>(q + 3 * ld_to) = __builtin_shufflevector(e, f, 2, 3, 6, 7);
     }
   }
 }

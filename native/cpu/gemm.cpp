@@ -1,7 +1,8 @@
 // Dense products by packed panels, after Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication".
 //   C [M, N] = beta * C + alpha * keep(A B^T + A2 B2^T) + bias
 // A [M, K], B [N, K] fp32 or bf16 stored either way round; C fp32 or bf16, rounded once; sums in fp32 over the whole of K.
-// Panels: A [units][up to kMaxRows], B [units][kPanel]. Heights of A's panels differ by at most one, so that none is a sliver.
+// Panels: A [units][kRowStride] of up to kMaxRows rows, B [units][kPanel]. Heights of A's panels differ by at most one, so that
+// none is a sliver.
 // A block of A (kBlockA bytes) and one of B (kBlockB) stay in the second-level cache while all their tiles are computed. Above
 // kCutUnits, K is cut and the sums of a cut wait in fp32 for the next one.
 // Threads share M or N, never K. The factor that all of them read is packed by all of them into `shared`; blocks of the other one
@@ -24,7 +25,7 @@ namespace {
 
 constexpr int64_t kBlockA = int64_t(384) << 10, kBlockB = int64_t(256) << 10;  // bytes
 constexpr int64_t kLongestUnits = 2048, kCutUnits = 1024;  // K is cut where it has more units than the first, about to the second
-constexpr int64_t kChunk = 16;       // units that all panels of a block pack before they go on to the next rows of memory
+constexpr int64_t kChunk = 8;       // units that all panels of a block pack before they go on to the next rows of memory
 constexpr int64_t kSharedTask = 4;   // panels of the shared factor that a thread packs at a time
 constexpr int64_t kSerialWork = int64_t(1) << 16;  // multiply-adds below which a second thread costs more than it brings
 
@@ -40,6 +41,12 @@ struct Runs {
   POLYPACA_INLINE int64_t length(int64_t i) const { return total / pieces + (i < total % pieces); }
 };
 
+/// Runs first .. first + count - 1 (as many as there are): the longer ones still come first, so that Runs gives the same lengths.
+POLYPACA_INLINE Runs some_of(Runs all, int64_t first, int64_t count) {
+  const int64_t end = least(first + count, all.pieces);
+  return {all.start(end) - all.start(first), end - first};
+}
+
 POLYPACA_INLINE Runs panels_of(int64_t rows) { return {rows, most(1, parts(rows, kMaxRows))}; }
 
 /// Columns in panels: full ones, and a last one of a single vector where that is enough.
@@ -51,58 +58,52 @@ POLYPACA_INLINE int64_t units_of(int64_t K) {
   return parts(K, Unit::kElements);
 }
 
-/// Packs the vectors from j0 on, panel by panel (A), into dst; `units` is the length of a whole panel.
-template <typename Unit, typename S>
-void pack_rows(uint32_t* dst, int64_t units, const Operand& m, int64_t j0, Runs panels, int64_t k0, int64_t K) {
-  const int64_t own = units_of<Unit>(K), chunk = m.k_contiguous ? own : kChunk;
-  for (int64_t u = 0; u < own; u += chunk) {
-    for (int64_t p = 0; p < panels.pieces; ++p) {
-      const int64_t first = panels.start(p), rows = panels.length(p);
-      for (int64_t v = 0; v < rows; v += kLanes) {
-        const int64_t j = j0 + first + v, count = least(kLanes, rows - v);
-        uint32_t* panel = dst + first * units + v;
+/// Where one panel of a factor goes: unit u of vector j0 + j to dst[u * width + j].
+struct PanelPlace {
+  uint32_t* dst;
+  int64_t width, j0;
+};
+
+/// Packs one factor's panels, kChunk units at a time where its stored rows run across k.
+template <typename Unit, typename S, typename Panel>
+POLYPACA_INLINE void pack_panels(const Operand& m, int64_t panels, int64_t total, int64_t k0, int64_t K, const Panel& panel) {
+  const int64_t units = units_of<Unit>(K), chunk = m.k_contiguous ? most(units, 1) : kChunk;
+  const int64_t first = panel(0).j0, run = least(panel(panels - 1).j0 + kPanel, total) - first;
+  for (int64_t u = 0; u < units; u += chunk) {
+    const int64_t end = least(u + chunk, units);
+    if (!m.k_contiguous) prefetch_rows<S>(m, first, run, k0 + end * Unit::kElements, k0 + least(K, (end + chunk) * Unit::kElements));
+    for (int64_t i = 0; i < panels; ++i) {
+      const PanelPlace place = panel(i);
+      for (int64_t v = 0; v < place.width; v += kLanes) {
+        uint32_t* dst = place.dst + u * place.width + v;
         if (m.k_contiguous) {
-          pack_along<Unit, S>(panel, rows, m, j, count, count, k0, K);
+          pack_along<Unit, S>(dst, place.width, m, place.j0 + v, total, k0, K);
         } else {
-          pack_across<Unit, S>(panel + u * rows, rows, m, j, count, count, k0, K, u, least(u + chunk, own));
+          pack_across<Unit, S>(dst, place.width, m, place.j0 + v, total, k0, K, u, end);
         }
       }
     }
   }
 }
 
-/// Packs panels p0 .. p1 - 1 of B into dst, `offset` units after the start of each.
-template <typename Unit, typename S>
-void pack_panels(uint32_t* dst, int64_t units, int64_t offset, const Operand& m, int64_t N, int64_t p0, int64_t p1, int64_t k0, int64_t K) {
-  const int64_t own = units_of<Unit>(K), chunk = m.k_contiguous ? own : kChunk;
-  for (int64_t u = 0; u < own; u += chunk) {
-    for (int64_t p = p0; p < p1; ++p) {
-      const int64_t width = panel_width(N, p);
-      uint32_t* panel = dst + (p - p0) * kPanel * units + offset * width;
-      if (!m.k_contiguous && !m.keep && N - p * kPanel >= kPanel && K % Unit::kElements == 0) {
-        pack_panel_across<Unit, S>(panel + u * kPanel, m, p * kPanel, k0, u, least(u + chunk, own));
-        continue;
-      }
-      for (int64_t v = 0; v < width; v += kLanes) {
-        const int64_t j = p * kPanel + v, count = most(0, least(kLanes, N - j));
-        if (m.k_contiguous) {
-          pack_along<Unit, S>(panel + v, width, m, j, count, kLanes, k0, K);
-        } else {
-          pack_across<Unit, S>(panel + v + u * width, width, m, j, count, kLanes, k0, K, u, least(u + chunk, own));
-        }
-      }
-    }
-  }
+template <typename Unit, typename Panel>
+POLYPACA_INLINE void pack_panels(const Operand& m, int64_t panels, int64_t total, int64_t k0, int64_t K, const Panel& panel) {
+  m.dtype == DType::bf16 ? pack_panels<Unit, bf16>(m, panels, total, k0, K, panel) : pack_panels<Unit, float>(m, panels, total, k0, K, panel);
 }
 
+/// Rows m0 .. of A; `units` is a panel's whole length, this operand starts `offset` units into it.
 template <typename Unit>
-void pack_rows(uint32_t* dst, int64_t units, const Operand& m, int64_t j0, Runs panels, int64_t k0, int64_t K) {
-  m.dtype == DType::bf16 ? pack_rows<Unit, bf16>(dst, units, m, j0, panels, k0, K) : pack_rows<Unit, float>(dst, units, m, j0, panels, k0, K);
+void pack_rows(uint32_t* dst, int64_t units, int64_t offset, const Operand& m, int64_t m0, Runs rows, int64_t M, int64_t k0, int64_t K) {
+  pack_panels<Unit>(m, rows.pieces, M, k0, K, [&](int64_t i) { return PanelPlace{dst + (i * units + offset) * kRowStride, kRowStride, m0 + rows.start(i)}; });
 }
 
+/// Panels first .. end - 1 of B, likewise.
 template <typename Unit>
-void pack_panels(uint32_t* dst, int64_t units, int64_t offset, const Operand& m, int64_t N, int64_t p0, int64_t p1, int64_t k0, int64_t K) {
-  m.dtype == DType::bf16 ? pack_panels<Unit, bf16>(dst, units, offset, m, N, p0, p1, k0, K) : pack_panels<Unit, float>(dst, units, offset, m, N, p0, p1, k0, K);
+void pack_columns(uint32_t* dst, int64_t units, int64_t offset, const Operand& m, int64_t N, int64_t first, int64_t end, int64_t k0, int64_t K) {
+  pack_panels<Unit>(m, end - first, N, k0, K, [&](int64_t i) {
+    const int64_t width = panel_width(N, first + i);
+    return PanelPlace{dst + i * units * kPanel + offset * width, width, (first + i) * kPanel};
+  });
 }
 
 /// What every thread knows of one cut of one product.
@@ -137,19 +138,16 @@ struct BlockB {
 
 template <typename Unit>
 void pack_block_a(const Plan& p, uint32_t* dst, int64_t m0, Runs rows) {
-  pack_rows<Unit>(dst, p.units, p.call->a, m0, rows, p.k0, p.K);
-  if (p.units2 == 0) return;
-  for (int64_t i = 0; i < rows.pieces; ++i) {  // behind the units of A in every panel
-    const int64_t first = rows.start(i), count = rows.length(i);
-    pack_rows<Unit>(dst + first * p.units + p.units1 * count, p.units2, p.call->a2, m0 + first, Runs{count, 1}, 0, p.K2);
-  }
+  const GemmCall& call = *p.call;
+  pack_rows<Unit>(dst, p.units, 0, call.a, m0, rows, call.M, p.k0, p.K);
+  if (p.units2 > 0) pack_rows<Unit>(dst, p.units, p.units1, call.a2, m0, rows, call.M, 0, p.K2);
 }
 
 template <typename Unit>
 void pack_block_b(const Plan& p, uint32_t* dst, int64_t first, int64_t end) {
   const GemmCall& call = *p.call;
-  if (!call.packed_b) pack_panels<Unit>(dst, p.b_units, 0, call.b, call.N, first, end, p.k0, p.K);
-  if (p.units2 > 0) pack_panels<Unit>(dst, p.b_units, p.b_units - p.units2, call.b2, call.N, first, end, 0, p.K2);
+  if (!call.packed_b) pack_columns<Unit>(dst, p.b_units, 0, call.b, call.N, first, end, p.k0, p.K);
+  if (p.units2 > 0) pack_columns<Unit>(dst, p.b_units, p.b_units - p.units2, call.b2, call.N, first, end, 0, p.K2);
 }
 
 /// All tiles of one block of A and one of B.
@@ -168,7 +166,7 @@ void multiply_blocks(const Plan& p, const BlockA& a, const BlockB& b) {
     }
     for (int64_t i = 0; i < a.rows.pieces; ++i) {
       const int64_t first = a.rows.start(i), rows = a.rows.length(i);
-      micro.a = a.data + first * p.units;
+      micro.a = a.data + i * kRowStride * p.units;
       find_micro_kernel<Unit>(rows, width / kLanes)(micro);
       store_tile<Unit>(p.stage, tile, rows, width, a.m0 + first, panel * kPanel, call.N);
     }
@@ -181,9 +179,7 @@ void work_by_columns(const Plan& p) {
   const Runs all = panels_of(p.call->M);
 #pragma omp for schedule(dynamic, 1)
   for (int64_t first = 0; first < all.pieces; first += kSharedTask) {
-    for (int64_t i = first; i < least(first + kSharedTask, all.pieces); ++i) {
-      pack_block_a<Unit>(p, p.shared + all.start(i) * p.units, all.start(i), Runs{all.length(i), 1});
-    }
+    pack_block_a<Unit>(p, p.shared + first * kRowStride * p.units, all.start(first), some_of(all, first, kSharedTask));
   }
   uint32_t* block_b = reinterpret_cast<uint32_t*>(p.local + omp_get_thread_num() * p.local_bytes);
   const Runs blocks{p.panels, least(p.panels, round_up(parts(p.panels, p.panels_b), p.threads))};
@@ -192,10 +188,7 @@ void work_by_columns(const Plan& p) {
     const BlockB b{block_b, blocks.start(i), blocks.start(i) + blocks.length(i)};
     if (p.b_units > 0) pack_block_b<Unit>(p, block_b, b.first, b.end);
     for (int64_t j = 0; j < all.pieces; j += p.panels_a) {
-      // The higher panels come first in `all`, hence also in this piece of it: Runs gives the same heights again.
-      const int64_t m0 = all.start(j), count = least(p.panels_a, all.pieces - j);
-      const int64_t rows = (j + count < all.pieces ? all.start(j + count) : p.call->M) - m0;
-      multiply_blocks<Unit>(p, BlockA{p.shared + m0 * p.units, m0, Runs{rows, count}}, b);
+      multiply_blocks<Unit>(p, BlockA{p.shared + j * kRowStride * p.units, all.start(j), some_of(all, j, p.panels_a)}, b);
     }
   }
 }
@@ -236,10 +229,10 @@ void multiply_cut(Plan& p, GemmScratch& scratch) {
   p.units2 = units_of<Unit>(p.K2);
   p.units = p.units1 + p.units2;
   p.b_units = call.packed_b ? p.units2 : p.units;
-  p.panels_a = most(1, kBlockA / (most(1, p.units) * 4 * kMaxRows));
+  p.panels_a = most(1, kBlockA / (most(1, p.units) * 4 * kRowStride));
   p.panels_b = most(1, kBlockB / (most(1, p.units) * 4 * kPanel));
-  const int64_t shared = p.by_columns ? call.M * p.units * 4 : p.panels * kPanel * p.b_units * 4;
-  p.local_bytes = round_up(p.by_columns ? p.panels_b * kPanel * p.b_units * 4 : p.panels_a * kMaxRows * p.units * 4, 4096);
+  const int64_t shared = p.by_columns ? panels_of(call.M).pieces * kRowStride * p.units * 4 : p.panels * kPanel * p.b_units * 4;
+  p.local_bytes = round_up(p.by_columns ? p.panels_b * kPanel * p.b_units * 4 : p.panels_a * kRowStride * p.units * 4, 4096);
   p.shared = static_cast<uint32_t*>(reserve(scratch.shared, shared));
   p.local = static_cast<char*>(reserve(scratch.local, p.local_bytes * p.threads));
 #pragma omp parallel num_threads(int(p.threads))
@@ -327,11 +320,11 @@ void pack_operand(void* packed, const Operand& b, int64_t N, int64_t K, bool bf1
     uint32_t* dst = static_cast<uint32_t*>(packed) + p * kPanel * units;
 #ifdef __AVX512F__
     if (bf16_dot) {
-      pack_panels<Bf16Unit>(dst, units, 0, b, N, p, p + 1, 0, K);
+      pack_columns<Bf16Unit>(dst, units, 0, b, N, p, p + 1, 0, K);
       continue;
     }
 #endif
-    pack_panels<Fp32Unit>(dst, units, 0, b, N, p, p + 1, 0, K);
+    pack_columns<Fp32Unit>(dst, units, 0, b, N, p, p + 1, 0, K);
   }
 }
 
@@ -346,10 +339,10 @@ double kernel_peak(double seconds) {
     double slowest = 0.0;
 #pragma omp parallel reduction(max : slowest)
     {
-      alignas(64) uint32_t a[kMaxRows * kUnits], b[kPanel * kUnits];
+      alignas(64) uint32_t a[kRowStride * kUnits], b[kPanel * kUnits];
       alignas(64) float tile[kMaxRows * kPanel];
       // Values with busy bits: a processor that multiplies zeros is faster than it will be in earnest.
-      for (int64_t i = 0; i < kMaxRows * kUnits; ++i) a[i] = 0x3F9E3F35u + uint32_t(i % 61) * 0x00030005u;
+      for (int64_t i = 0; i < kRowStride * kUnits; ++i) a[i] = 0x3F9E3F35u + uint32_t(i % 61) * 0x00030005u;
       for (int64_t i = 0; i < kPanel * kUnits; ++i) b[i] = 0x3F67BF4Bu + uint32_t(i % 53) * 0x00070003u;
       const MicroCall call{a, b, nullptr, kUnits, 0, tile};
 #pragma omp barrier

@@ -1,5 +1,5 @@
 // Registers of the dense product: C tile [R, V vectors] += A panel x B panel, for every instruction set.
-// A panel [units][R], B panel [units][V * kLanes], both of 32-bit units: one fp32 value, or the bf16 values k and k + 1 for
+// A panel [units][kRowStride], B panel [units][V * kLanes], both of 32-bit units: one fp32 value, or the bf16 values k and k + 1 for
 // vdpbf16ps, which multiplies pairs. R rows of broadcasts times V vectors keep R * V sums in registers; kMaxRows x 2 leaves
 // room for the two vectors of B and a broadcast (28 + 3 of 32 registers with AVX-512, 12 + 3 of 16 otherwise).
 #pragma once
@@ -17,6 +17,7 @@ constexpr int kLanes = 8, kMaxRows = 6;
 constexpr int kLanes = 4, kMaxRows = 6;
 #endif
 constexpr int kPanel = 2 * kLanes;  // columns of a full B panel
+constexpr int kRowStride = (kMaxRows + kLanes - 1) / kLanes * kLanes;  // places for rows in an A panel: whole vectors pack faster
 
 typedef float Floats __attribute__((vector_size(4 * kLanes), may_alias));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes), may_alias));
@@ -48,7 +49,7 @@ struct Bf16Unit {
 
 template <typename Unit, int R, int V>
 POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const uint32_t* b, int64_t units) {
-  for (int64_t u = 0; u < units; ++u, a += R, b += V * kLanes) {
+  for (int64_t u = 0; u < units; ++u, a += kRowStride, b += V * kLanes) {
     Words column[V];
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) column[v] = *(const Words*)(b + v * kLanes);
@@ -76,7 +77,7 @@ void micro_kernel(const MicroCall& call) {
     for (int v = 0; v < V; ++v) sum[r][v] = Floats{};
   }
   accumulate<Unit, R, V>(sum, call.a, call.b, call.units);
-  if (call.units2 > 0) accumulate<Unit, R, V>(sum, call.a + call.units * R, call.b2, call.units2);
+  if (call.units2 > 0) accumulate<Unit, R, V>(sum, call.a + call.units * kRowStride, call.b2, call.units2);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16

@@ -54,6 +54,11 @@ POLYPACA_INLINE void store_rows(const Stage& stage, const float* tile, int64_t r
     T* c = static_cast<T*>(out.c.data) + (m + r) * out.c.ld + n;
     const float* earlier = !kPlain && stage.earlier ? stage.earlier + (m + r) * N + n : nullptr;
     const uint32_t kept = !kPlain && out.keep ? kept_bits(out.keep + (m + r) * out.keep_stride, n, columns) : ~0u;
+    if (kPlain && columns == kPanel) {
+      store_floats(Unit{}, c, load_floats(tile));
+      store_floats(Unit{}, c + kLanes, load_floats(tile + kLanes));
+      continue;
+    }
     for (int64_t j = 0; j < whole; j += kLanes) {
       Floats x = load_floats(tile + j);
       if (!kPlain) {

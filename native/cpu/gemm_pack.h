@@ -68,27 +68,6 @@ POLYPACA_INLINE Words units_across(Fp32Unit, const S* p, const S*, uint32_t keep
   return units_along(Fp32Unit{}, p, keep_p);
 }
 
-/// units_across for kPanel vectors that are all there: straight into their places.
-POLYPACA_INLINE void store_across(Bf16Unit, uint32_t* dst, const bf16* p, const bf16* q) {
-  typedef uint16_t Shorts __attribute__((vector_size(64)));
-  const Shorts even = (Shorts)_mm512_loadu_si512(p), odd = (Shorts)_mm512_loadu_si512(q);
-  Shorts low, high;
-#pragma GCC unroll 32
-  for (int i = 0; i < 32; ++i) {
-    low[i] = uint16_t(i / 2 + i % 2 * 32);
-    high[i] = uint16_t(16 + i / 2 + i % 2 * 32);
-  }
-  *(Words*)dst = (Words)__builtin_shuffle(even, odd, low);
-  *(Words*)(dst + kLanes) = (Words)__builtin_shuffle(even, odd, high);
-}
-template <typename Unit, typename S>
-POLYPACA_INLINE void store_across(Unit, uint32_t* dst, const S* p, const S* q) {
-  *(Words*)dst = units_across(Unit{}, p, q, 0xFFFFu, 0xFFFFu);
-  *(Words*)(dst + kLanes) = units_across(Unit{}, p + kLanes, q + kLanes, 0xFFFFu, 0xFFFFu);
-}
-
-POLYPACA_INLINE void store_words(uint32_t* p, Words x, int64_t count) { _mm512_mask_storeu_epi32(p, __mmask16(low_bits(count)), (__m512i)x); }
-
 #else  // fp32 units only: Bf16Unit needs AVX512-BF16
 
 POLYPACA_INLINE Words load_units(const float* p) { return *(const UnalignedWords*)p; }
@@ -109,20 +88,6 @@ POLYPACA_INLINE Words units_along(Fp32Unit, const S* p, uint32_t keep) {
 template <typename S>
 POLYPACA_INLINE Words units_across(Fp32Unit, const S* p, const S*, uint32_t keep_p, uint32_t) {
   return units_along(Fp32Unit{}, p, keep_p);
-}
-
-template <typename S>
-POLYPACA_INLINE void store_across(Fp32Unit, uint32_t* dst, const S* p, const S*) {
-  *(Words*)dst = load_units(p);
-  *(Words*)(dst + kLanes) = load_units(p + kLanes);
-}
-
-POLYPACA_INLINE void store_words(uint32_t* p, Words x, int64_t count) {
-  if (count >= kLanes) {
-    *(UnalignedWords*)p = x;
-  } else {
-    for (int64_t i = 0; i < count; ++i) p[i] = x[int(i)];
-  }
 }
 
 #endif
@@ -157,8 +122,7 @@ POLYPACA_INLINE void transpose(Words (&x)[kLanes]) { exchange_all<1>(x); }
 
 /// One step of pack_along: kLanes units of kLanes vectors. kWhole: all of them are there and none is dropped.
 template <typename Unit, typename S, bool kWhole>
-POLYPACA_INLINE void pack_square(uint32_t* dst, int64_t stride, const S* rows, const Operand& m, const uint8_t* keep, int64_t count, int64_t width, int64_t k, int64_t left) {
-  constexpr int64_t kElements = Unit::kElements;
+POLYPACA_INLINE void pack_square(uint32_t* dst, int64_t stride, const S* rows, const Operand& m, const uint8_t* keep, int64_t count, int64_t k, int64_t left) {
   Words x[kLanes];
 #pragma GCC unroll 16
   for (int j = 0; j < kLanes; ++j) {
@@ -170,68 +134,60 @@ POLYPACA_INLINE void pack_square(uint32_t* dst, int64_t stride, const S* rows, c
     }
   }
   transpose(x);
-  const int64_t units = (left + kElements - 1) / kElements;
+  const int64_t units = (left + Unit::kElements - 1) / Unit::kElements;
 #pragma GCC unroll 16
   for (int u = 0; u < kLanes; ++u) {
-    if (kWhole) {
-      *(UnalignedWords*)(dst + u * stride) = x[u];
-    } else if (u < units) {
-      store_words(dst + u * stride, x[u], width);
-    }
+    if (kWhole || u < units) *(Words*)(dst + u * stride) = x[u];
   }
 }
 
-/// dst[u * stride + j] for vectors j0 + j, j < count <= kLanes, written as `width` lanes (zero from count on), all units of k0 ..
-/// k0 + K - 1.
+/// dst[u * stride + j] = unit u of vector j0 + j for kLanes vectors (zero from `total` on) and all units of k0 .. k0 + K - 1.
 template <typename Unit, typename S>
-POLYPACA_INLINE void pack_along(uint32_t* dst, int64_t stride, const Operand& m, int64_t j0, int64_t count, int64_t width, int64_t k0, int64_t K) {
+POLYPACA_INLINE void pack_along(uint32_t* dst, int64_t stride, const Operand& m, int64_t j0, int64_t total, int64_t k0, int64_t K) {
   constexpr int64_t kStep = Unit::kElements * kLanes;
   const S* rows = static_cast<const S*>(m.data) + j0 * m.ld;
   const uint8_t* keep = m.keep ? m.keep + j0 * m.keep_stride : nullptr;
-  const bool whole = count == kLanes && width == kLanes && !keep;
+  const bool whole = total - j0 >= kLanes && !keep;
   for (int64_t k = 0; k < K; k += kStep, dst += kLanes * stride) {
     if (whole && K - k >= kStep) {
-      pack_square<Unit, S, true>(dst, stride, rows, m, keep, count, width, k0 + k, K - k);
+      pack_square<Unit, S, true>(dst, stride, rows, m, keep, kLanes, k0 + k, K - k);
     } else {
-      pack_square<Unit, S, false>(dst, stride, rows, m, keep, count, width, k0 + k, K - k);
+      pack_square<Unit, S, false>(dst, stride, rows, m, keep, total - j0, k0 + k, K - k);
     }
   }
 }
 
-/// The same for operands stored across k, for units u0 .. u1 - 1 of the K values from k0 on; dst is where unit u0 goes. Stored rows
-/// lie pages apart, where no prefetcher of the machine follows, hence the one here.
+/// The same for operands stored across k and units u0 .. u1 - 1; dst is where unit u0 goes.
 template <typename Unit, typename S>
-POLYPACA_INLINE void pack_across(uint32_t* dst, int64_t stride, const Operand& m, int64_t j0, int64_t count, int64_t width, int64_t k0, int64_t K, int64_t u0, int64_t u1) {
-  constexpr int64_t kElements = Unit::kElements, kAhead = 16 * kElements;
-  const S* data = static_cast<const S*>(m.data) + j0;
-  const uint32_t valid = low_bits(count);
-  for (int64_t u = u0; u < u1; ++u, dst += stride) {
-    const int64_t k = u * kElements, next = k + kElements - 1;
-    const S* p = data + (k0 + k) * m.ld;
-    const S* q = next < K ? p + (kElements - 1) * m.ld : p;
-    __builtin_prefetch(p + kAhead * m.ld);
-    if (kElements == 2) __builtin_prefetch(q + kAhead * m.ld);
-    uint32_t keep = valid, keep_next = next < K ? valid : 0u;
-    if (m.keep) {
-      keep = kept_bits(m.keep + (k0 + k) * m.keep_stride, j0, count);
-      if (next < K) keep_next = kept_bits(m.keep + (k0 + next) * m.keep_stride, j0, count);
-    }
-    store_words(dst, units_across(Unit{}, p, q, keep, keep_next), width);
-  }
-}
-
-/// pack_across for the kPanel vectors of a full panel, of which none is dropped; K has both elements of every unit.
-template <typename Unit, typename S>
-POLYPACA_INLINE void pack_panel_across(uint32_t* dst, const Operand& m, int64_t j0, int64_t k0, int64_t u0, int64_t u1) {
-  constexpr int64_t kElements = Unit::kElements, kAhead = 16 * kElements;
+POLYPACA_INLINE void pack_across(uint32_t* dst, int64_t stride, const Operand& m, int64_t j0, int64_t total, int64_t k0, int64_t K, int64_t u0, int64_t u1) {
+  constexpr int64_t kElements = Unit::kElements;
+  const uint32_t valid = low_bits(total - j0) & low_bits(kLanes);
+  const bool whole = valid == low_bits(kLanes) && !m.keep;
   const S* p = static_cast<const S*>(m.data) + j0 + (k0 + u0 * kElements) * m.ld;
-  for (int64_t u = u0; u < u1; ++u, dst += kPanel, p += kElements * m.ld) {
-    for (int64_t i = 0; i < kElements; ++i) {
-      for (int64_t byte = 0; byte < kPanel * int64_t(sizeof(S)); byte += 64) {
-        __builtin_prefetch(reinterpret_cast<const char*>(p + (kAhead + i) * m.ld) + byte);
-      }
+  for (int64_t u = u0; u < u1; ++u, dst += stride, p += kElements * m.ld) {
+    const int64_t k = u * kElements;
+    const bool pair = k + kElements <= K;  // an odd K ends with half a unit
+    const S* q = pair ? p + (kElements - 1) * m.ld : p;
+    if (whole && pair) {
+      *(Words*)dst = units_across(Unit{}, p, q, ~0u, ~0u);
+      continue;
     }
-    store_across(Unit{}, dst, p, p + (kElements - 1) * m.ld);
+    uint32_t keep = valid, keep_next = pair ? valid : 0u;
+    if (m.keep) {
+      const uint8_t* bits = m.keep + (k0 + k) * m.keep_stride;
+      keep &= kept_bits(bits, j0, total - j0);
+      if (pair) keep_next &= kept_bits(bits + (kElements - 1) * m.keep_stride, j0, total - j0);
+    }
+    *(Words*)dst = units_across(Unit{}, p, q, keep, keep_next);
+  }
+}
+
+/// Asks for `count` elements of the stored rows k .. k_end - 1: they lie pages apart, where no prefetcher of the machine follows.
+template <typename S>
+POLYPACA_INLINE void prefetch_rows(const Operand& m, int64_t j0, int64_t count, int64_t k, int64_t k_end) {
+  for (; k < k_end; ++k) {
+    const char* row = reinterpret_cast<const char*>(static_cast<const S*>(m.data) + k * m.ld + j0);
+    for (int64_t byte = 0; byte < count * int64_t(sizeof(S)); byte += 64) __builtin_prefetch(row + byte);
   }
 }
 

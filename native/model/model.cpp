@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/arena.h"
 #include "core/error.h"
 #include "core/memory.h"
 
@@ -230,9 +231,27 @@ void Model::weights_changed() {
       normalized_head = {{backend->allocate(V * C * size_of(options.dtype)), options.dtype, C}, V, C, nullptr};
       head_inverse_norm = static_cast<float*>(backend->allocate(V * 4));
     }
-    Matrix w = matrices.fp32 ? Matrix{matrices.fp32 + head.offset, DType::f32, C} : head.weight.value;
-    backend->normalize_rows(normalized_head.value, head_inverse_norm, w, V, C);
+    if (matrices.fp32) {
+      backend->normalize_rows(normalized_head.value, head_inverse_norm, {matrices.fp32 + head.offset, DType::f32, C}, V, C);
+    } else {
+      normalize_frozen_head();
+    }
     prepare(normalized_head, is_trained);
+  }
+}
+
+/// Frozen bf16 weights: the rows are normalised as the checkpoint holds them (often fp32), so that they are rounded once, not twice.
+void Model::normalize_frozen_head() {
+  const int64_t V = spec.vocab_size, C = spec.hidden_size, rows = std::max<int64_t>(1, kFillChunk / C);
+  const Parameter& parameter = *find(spec.names.head + ".weight");
+  std::vector<float> values(size_t(std::min(rows, V) * C));
+  Arena chunk(backend, int64_t(values.size()) * 4);
+  const Matrix w{chunk.take<float>(int64_t(values.size())), DType::f32, C};
+  for (int64_t first = 0; first < V; first += rows) {
+    const int64_t n = std::min(rows, V - first);
+    origin_ ? origin_(parameter, values.data(), first * C, n * C) : read(parameter, values.data(), first * C, n * C);
+    backend->copy_in(w.data, values.data(), n * C * 4);
+    backend->normalize_rows(normalized_head.value.at(first, 0), head_inverse_norm + first, w, n, C);
   }
 }
 

@@ -124,6 +124,7 @@ class Model {
   Norm add_norm(const std::string& module);
   void lay_out();
   void allocate_values();
+  void normalize_frozen_head();
   void prepare(Weight& weight, bool trained);
   void allocate_adapters();
   void release_adapters();

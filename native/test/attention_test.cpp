@@ -386,6 +386,23 @@ void print_rates(Backend& b, const std::string& isa) {
     }
 }
 
+/// One row after 4000 tokens: bytes of cache read a second.
+void print_decode_rate(Backend& b, const std::string& isa, int64_t H, int64_t G) {
+  const int64_t D = 128, max_length = 4001;
+  const int32_t row = 0, position = 4000;
+  const Problem p(Case{{1}, H, G, D, 0, false, Layout::concatenated, DType::bf16});
+  Run run(p, 8);
+  std::vector<bf16> k_cache(size_t(max_length * G * D)), v_cache(k_cache.size());
+  const std::vector<int32_t> source(size_t{max_length}, row);
+  double best = 1e9;
+  for (int repeat = 0; repeat < 50; ++repeat) {
+    const auto start = std::chrono::steady_clock::now();
+    b.attention_decode(run.out, run.in.q, run.in.k, run.in.v, k_cache.data(), v_cache.data(), DType::bf16, source.data(), &row, &position, 1, max_length, p.shape);
+    best = fmin(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::printf("%s decode, 4000 tokens of bf16 cache, H %d G %d D %d: %.2f ms, %.1f GB/s\n", isa.c_str(), int(H), int(G), int(D), best * 1e3, double(2 * (position + 1) * G * D * 2) / best * 1e-9);
+}
+
 void run_checks(Backend& b, const std::string& isa) {
   for (const Case& c : cases()) agrees_with_the_formulas(b, isa, c);
   does_not_depend_on_threads_or_repetition(b, isa);
@@ -411,7 +428,10 @@ int main(int argc, char** argv) {
     options.bf16_dot = bf16_dot;
     const std::unique_ptr<Backend> backend(create(options));
     const std::string name = std::string(isa) + (bf16_dot ? "+bf16" : "");
-    timing ? print_rates(*backend, name) : run_checks(*backend, name);
+    if (!timing) return run_checks(*backend, name);
+    print_rates(*backend, name);
+    print_decode_rate(*backend, name, 32, 32);
+    print_decode_rate(*backend, name, 32, 8);
   };
   with(baseline::create_cpu_backend, "baseline", true, false);
 #if defined(__x86_64__)

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { isUsageError, PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
+import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
 import { registerGenerate } from "./generate.js";
 import { registerInitModel } from "./init-model.js";
@@ -21,7 +22,16 @@ function createProgram(): Command {
     .showSuggestionAfterError()
     .exitOverride()
     .configureOutput({ outputError: () => {} }); // errors are printed once, in `fail`
-  const register = [registerTrain, registerGenerate, registerVerify, registerInspect, registerDoctor, registerInitModel, registerMerge];
+  const register = [
+    registerDemo,
+    registerTrain,
+    registerGenerate,
+    registerVerify,
+    registerInspect,
+    registerDoctor,
+    registerInitModel,
+    registerMerge,
+  ];
   for (const add of register) add(program);
   return program;
 }

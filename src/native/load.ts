@@ -20,7 +20,7 @@ export function packageRoot(): string {
 
 /** Where the addon may be, best first: POLYPACA_ADDON alone where it is set, else the CMake build, then the node-gyp build. */
 export function addonCandidates(): string[] {
-  const override = process.env["POLYPACA_ADDON"];
+  const override = process.env.POLYPACA_ADDON;
   if (override) return [resolve(override)];
   const root = packageRoot();
   return [join(root, "build/cmake/Release/polypaca.node"), join(root, "build/gyp/Release/polypaca.node")];

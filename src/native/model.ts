@@ -54,7 +54,7 @@ const generateDefaults: GenerateOptions = {
 
 /** What `config.json` says of EOS; -1 where it says nothing. */
 function eosOf(config: Readonly<Record<string, unknown>> | undefined): number {
-  const id = config?.["eos_token_id"];
+  const id = config?.eos_token_id;
   return typeof id === "number" ? id : -1;
 }
 

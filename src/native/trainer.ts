@@ -85,7 +85,7 @@ export class Trainer {
   async restore(dir: string): Promise<void> {
     const native = await this.#live();
     const { sources, metadata } = await readSafetensors(join(dir, stateFile));
-    const steps = Number(metadata["steps"]);
+    const steps = Number(metadata.steps);
     if (!Number.isSafeInteger(steps) || steps < 0) {
       throw new PolypacaError(
         "BAD_CHECKPOINT",

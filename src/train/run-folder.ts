@@ -1,7 +1,7 @@
 /** A run's folder: its record (run.json), whether it may be started or resumed, and where it stands. */
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
-import { mkdir, open, readdir, readFile, stat, statfs } from "node:fs/promises";
+import { access, constants, mkdir, open, readdir, readFile, stat, statfs } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.js";
 import { PolypacaError } from "../errors.js";
@@ -67,26 +67,44 @@ export async function readRunRecord(folder: string): Promise<RunRecord | null> {
 }
 
 /**
+ * The cheap part of `admitRun`, for before data is read: refuses a folder that has a run unless `resume` is true, and one that cannot
+ * be written.
+ *
+ * @throws PolypacaError `USAGE`, `IO`
+ */
+export async function assertUsableFolder(folder: string, resume: boolean): Promise<void> {
+  const existing = await readRunRecord(folder);
+  if (existing === null && (await new Checkpoints(folder).steps()).length > 0) {
+    throw new PolypacaError("USAGE", `--out ${folder}: has checkpoints but no ${runFileName}. Use another folder.`);
+  }
+  if (existing !== null && !resume) {
+    const advice = "Pass --resume to go on with it, or use another --out.";
+    throw new PolypacaError("USAGE", `--out ${folder}: there is a run already (started ${existing.createdAt}). ${advice}`);
+  }
+  const ancestor = nearestExisting(folder);
+  try {
+    if (!(await stat(ancestor)).isDirectory()) throw new Error(`${ancestor} is no folder`);
+    await access(ancestor, constants.W_OK);
+  } catch (cause) {
+    throw new PolypacaError("IO", `--out ${folder}: cannot be written (${(cause as Error).message}).`, { cause });
+  }
+}
+
+/**
  * Says whether a run as `record` describes may go on in `folder`; writes nothing.
  *
  * @returns the record of the run there, or `record` where there is none, and what should be said before going on
- * @throws PolypacaError `USAGE` where there is a run already and `resume` is false, or where what was asked differs from the run
- *   there in anything its result depends on, each difference named
+ * @throws PolypacaError as `assertUsableFolder`, and `USAGE` where what was asked differs from the run there in anything its result
+ *   depends on, each difference named
  */
 export async function admitRun(
   folder: string,
   record: RunRecord,
   resume: boolean,
 ): Promise<{ readonly record: RunRecord; readonly notes: readonly string[] }> {
+  await assertUsableFolder(folder, resume);
   const existing = await readRunRecord(folder);
-  if (existing === null) {
-    if ((await new Checkpoints(folder).steps()).length === 0) return { record, notes: [] };
-    throw new PolypacaError("USAGE", `--out ${folder}: has checkpoints but no ${runFileName}. Use another folder.`);
-  }
-  if (!resume) {
-    const advice = "Pass --resume to go on with it, or use another --out.";
-    throw new PolypacaError("USAGE", `--out ${folder}: there is a run already (started ${existing.createdAt}). ${advice}`);
-  }
+  if (existing === null) return { record, notes: [] };
   const changes = differences(existing, record);
   if (changes.length === 0) return { record: existing, notes: machineNotes(existing, record) };
   const list = changes.map((change) => `  ${change}`).join("\n");
@@ -188,9 +206,7 @@ function machineNotes(previous: RunRecord, next: RunRecord): string[] {
  * @throws PolypacaError `DISK_FULL` with figures where the file system of `folder`, which need not exist yet, has less than `bytes` free
  */
 export async function assertDiskSpace(folder: string, bytes: number): Promise<void> {
-  let existing = resolve(folder);
-  while (!existsSync(existing)) existing = dirname(existing);
-  const { bavail, bsize } = await statfs(existing);
+  const { bavail, bsize } = await statfs(nearestExisting(folder));
   const free = bavail * bsize;
   if (free >= bytes) return;
   const advice = "Free some, use another --out, or lower --save-total-limit.";
@@ -198,6 +214,12 @@ export async function assertDiskSpace(folder: string, bytes: number): Promise<vo
     "DISK_FULL",
     `--out ${folder}: the checkpoints need ${mebibytes(bytes)} MiB, ${mebibytes(free)} MiB are free. ${advice}`,
   );
+}
+
+function nearestExisting(folder: string): string {
+  let existing = resolve(folder);
+  while (!existsSync(existing)) existing = dirname(existing);
+  return existing;
 }
 
 function mebibytes(bytes: number): number {

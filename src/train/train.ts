@@ -13,7 +13,15 @@ import { chooseMicroBatch, type MicroBatchChoice } from "./memory.js";
 import { adamW, trainPresets } from "./presets.js";
 import { previewRun, type TrainPreview } from "./preview.js";
 import type { RunContext } from "./run-context.js";
-import { admitRun, fingerprintModel, fingerprintTokenizer, hashFile, type RunRecord, readRunRecord } from "./run-folder.js";
+import {
+  admitRun,
+  assertUsableFolder,
+  fingerprintModel,
+  fingerprintTokenizer,
+  hashFile,
+  type RunRecord,
+  readRunRecord,
+} from "./run-folder.js";
 import { resolveWarmup, type Schedule, warmupWarning } from "./schedule.js";
 import { runSession, type TrainEnvironment, type TrainSummary } from "./session.js";
 import type { TrainSettings } from "./settings.js";
@@ -33,6 +41,7 @@ export type TrainResult =
  *   model cannot take; `OUT_OF_MEMORY`, `DISK_FULL` before step 1; `NOT_FINITE`, `CANCELLED` as `runSession` does
  */
 export async function train(settings: TrainSettings, environment: TrainEnvironment): Promise<TrainResult> {
+  if (!settings.dryRun) await assertUsableFolder(settings.out, settings.resume);
   const addon = loadAddon();
   const device = resolveDevice(settings.device);
   const dtype = resolveDType(addon, settings.dtype ?? undefined);
@@ -51,6 +60,10 @@ export async function train(settings: TrainSettings, environment: TrainEnvironme
   const context = { addon, device, dtype, lora, checkpoint, data, plan, warmupSteps, memory };
   if (settings.dryRun) return { kind: "preview", ...previewRun(context) };
 
+  environment.note(
+    `${data.training.length} training and ${data.validation.length} validation examples, ${plan.steps} steps; ` +
+      `${device}, ${dtype}, micro-batches of ${memory.microBatchTokens} tokens`,
+  );
   const admitted = await admitRun(settings.out, await describeRun(settings, context, environment.now), settings.resume);
   for (const line of admitted.notes) environment.note(line);
   return { kind: "trained", summary: await trainAdmitted(settings, context, admitted.record, environment) };

@@ -5,14 +5,36 @@ import { Model } from "../../src/native/model.js";
 /** Small configurations of every family; the sizes are awkward on purpose. */
 export const tinyConfigs = {
   bloom: { model_type: "bloom", vocab_size: 97, hidden_size: 48, n_layer: 2, n_head: 6, layer_norm_epsilon: 1e-5 },
-  "bloom post-norm": { model_type: "bloom", vocab_size: 97, hidden_size: 48, n_layer: 2, n_head: 3, layer_norm_epsilon: 1e-5, apply_residual_connection_post_layernorm: true },
+  "bloom post-norm": {
+    model_type: "bloom",
+    vocab_size: 97,
+    hidden_size: 48,
+    n_layer: 2,
+    n_head: 3,
+    layer_norm_epsilon: 1e-5,
+    apply_residual_connection_post_layernorm: true,
+  },
   gpt_neox: {
     ...{ model_type: "gpt_neox", vocab_size: 101, hidden_size: 48, num_hidden_layers: 2, num_attention_heads: 3, intermediate_size: 100 },
-    ...{ hidden_act: "gelu", rotary_pct: 0.25, rotary_emb_base: 10000, max_position_embeddings: 256, layer_norm_eps: 1e-5, use_parallel_residual: true },
+    ...{
+      hidden_act: "gelu",
+      rotary_pct: 0.25,
+      rotary_emb_base: 10000,
+      max_position_embeddings: 256,
+      layer_norm_eps: 1e-5,
+      use_parallel_residual: true,
+    },
   },
   llama: {
     ...{ model_type: "llama", vocab_size: 89, hidden_size: 40, num_hidden_layers: 3, num_attention_heads: 4, num_key_value_heads: 2 },
-    ...{ intermediate_size: 70, hidden_act: "silu", max_position_embeddings: 256, rms_norm_eps: 1e-5, rope_theta: 10000, tie_word_embeddings: false },
+    ...{
+      intermediate_size: 70,
+      hidden_act: "silu",
+      max_position_embeddings: 256,
+      rms_norm_eps: 1e-5,
+      rope_theta: 10000,
+      tie_word_embeddings: false,
+    },
   },
   baichuan: {
     ...{ model_type: "baichuan", vocab_size: 91, hidden_size: 48, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 80 },

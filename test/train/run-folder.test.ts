@@ -2,7 +2,16 @@ import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
-import { admitRun, assertDiskSpace, beginRun, differences, fingerprintModel, hashFile, readRunRecord } from "../../src/train/run-folder.js";
+import {
+  admitRun,
+  assertDiskSpace,
+  assertUsableFolder,
+  beginRun,
+  differences,
+  fingerprintModel,
+  hashFile,
+  readRunRecord,
+} from "../../src/train/run-folder.js";
 import { toyRecord } from "./toy-session.js";
 
 let out: string;
@@ -52,6 +61,20 @@ describe("admitRun", () => {
     });
     writeFileSync(join(out, "run.json"), "{}");
     await expect(readRunRecord(out)).rejects.toMatchObject({ code: "BAD_CONFIG", message: expect.stringContaining("run.json") });
+  });
+});
+
+describe("assertUsableFolder", () => {
+  it("refuses an --out below a file, before any work", async () => {
+    writeFileSync(`${out}.txt`, "");
+    await expect(assertUsableFolder(`${out}.txt/run`, false)).rejects.toMatchObject({
+      code: "IO",
+      message: expect.stringMatching(/^--out .*cannot be written/),
+    });
+  });
+
+  it("accepts a folder that has yet to be made", async () => {
+    await expect(assertUsableFolder(join(out, "a/b"), false)).resolves.toBeUndefined();
   });
 });
 
