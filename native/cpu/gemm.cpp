@@ -17,6 +17,7 @@
 #endif
 
 #include "core/error.h"
+#include "cpu/gemm_few_rows.h"
 #include "cpu/gemm_output.h"
 #include "cpu/gemm_pack.h"
 
@@ -150,25 +151,28 @@ void pack_block_b(const Plan& p, uint32_t* dst, int64_t first, int64_t end) {
   if (p.units2 > 0) pack_columns<Unit>(dst, p.b_units, p.b_units - p.units2, call.b2, call.N, first, end, 0, p.K2);
 }
 
-/// All tiles of one block of A and one of B.
+/// All tiles of one block of A and one of B. Full tiles that need no more than rounding are written by the micro-kernel itself.
 template <typename Unit>
 void multiply_blocks(const Plan& p, const BlockA& a, const BlockB& b) {
   const GemmCall& call = *p.call;
+  const Matrix& c = p.stage.out.c;
   alignas(64) float tile[kMaxRows * kPanel];
   for (int64_t panel = b.first; panel < b.end; ++panel) {
-    const int64_t width = panel_width(call.N, panel);
+    const int64_t n = panel * kPanel, width = panel_width(call.N, panel);
+    const bool direct = p.stage.plain() && call.N - n >= width;
     const uint32_t* own = b.data + (panel - b.first) * kPanel * p.b_units;
-    MicroCall micro{nullptr, own, own, p.units, 0, tile};
+    MicroCall micro{nullptr, own, own, p.units, 0, tile, direct ? c.dtype : DType::f32, direct ? c.ld : width};
     if (call.packed_b) {
       micro.b = static_cast<const uint32_t*>(call.packed_b) + panel * kPanel * p.packed_units + p.packed_first * width;
       micro.units = p.units1;
       micro.units2 = p.units2;
     }
     for (int64_t i = 0; i < a.rows.pieces; ++i) {
-      const int64_t first = a.rows.start(i), rows = a.rows.length(i);
+      const int64_t m = a.m0 + a.rows.start(i), rows = a.rows.length(i);
       micro.a = a.data + i * kRowStride * p.units;
+      if (direct) micro.c = c.at(m, n).data;
       find_micro_kernel<Unit>(rows, width / kLanes)(micro);
-      store_tile<Unit>(p.stage, tile, rows, width, a.m0 + first, panel * kPanel, call.N);
+      if (!direct) store_tile<Unit>(p.stage, tile, rows, width, m, n, call.N);
     }
   }
 }
@@ -277,6 +281,7 @@ void gemm(const GemmCall& call, GemmScratch& scratch) {
   check_dtype(call.a.dtype);
   check_dtype(call.b.dtype);
   check_dtype(call.out.c.dtype);
+  if (suits_few_rows(call)) return gemm_few_rows(call, scratch);
 #ifdef __AVX512F__
   if (call.bf16_dot) return gemm_with<Bf16Unit>(call, scratch);
 #endif
@@ -344,7 +349,7 @@ double kernel_peak(double seconds) {
       // Values with busy bits: a processor that multiplies zeros is faster than it will be in earnest.
       for (int64_t i = 0; i < kRowStride * kUnits; ++i) a[i] = 0x3F9E3F35u + uint32_t(i % 61) * 0x00030005u;
       for (int64_t i = 0; i < kPanel * kUnits; ++i) b[i] = 0x3F67BF4Bu + uint32_t(i % 53) * 0x00070003u;
-      const MicroCall call{a, b, nullptr, kUnits, 0, tile};
+      const MicroCall call{a, b, nullptr, kUnits, 0, tile, DType::f32, kPanel};
 #pragma omp barrier
       const double begin = omp_get_wtime();
       for (int64_t i = 0; i < kRounds; ++i) micro_kernel<Unit, kMaxRows, 2>(call);

@@ -48,7 +48,7 @@ struct GemmScratch {
 };
 
 /// Any M, N, K >= 0. Deterministic: an element's sum depends on its row of A, its row of B and K only, not on the other rows nor
-/// on the number of threads.
+/// on the number of threads; but few rows (gemm_few_rows.h) are summed in another order than many.
 void gemm(const GemmCall& call, GemmScratch& scratch);
 
 /// Memory for at least `bytes`, 64-byte aligned; what was in the block is lost if it grows.

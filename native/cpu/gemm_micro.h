@@ -31,7 +31,7 @@ POLYPACA_INLINE Words splat(uint32_t x) { return x - Words{}; }
 /// fp32 units.
 struct Fp32Unit {
   static constexpr int kElements = 1;
-  static POLYPACA_INLINE Floats dot(Floats acc, uint32_t a, Words b) { return acc + (Floats)splat(a) * (Floats)b; }
+  static POLYPACA_INLINE Floats dot(Floats sum, Words a, Words b) { return sum + (Floats)a * (Floats)b; }
 };
 
 /// Pairs of bf16. Assembly, because the intrinsic would need a target attribute on every function it is inlined into: the build
@@ -39,13 +39,35 @@ struct Fp32Unit {
 struct Bf16Unit {
   static constexpr int kElements = 2;
 #ifdef __AVX512F__
-  static POLYPACA_INLINE Floats dot(Floats acc, uint32_t a, Words b) {
-    const Words pair = splat(a);
-    asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(pair), "v"(b));
-    return acc;
+  static POLYPACA_INLINE Floats dot(Floats sum, Words a, Words b) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
   }
 #endif
 };
+
+POLYPACA_INLINE Floats load_floats(const float* p) { return *(const UnalignedFloats*)p; }
+POLYPACA_INLINE Floats load_floats(const bf16* p) { return (Floats)(__builtin_convertvector(*(const UnalignedHalves*)p, Words) << 16); }
+
+template <typename Unit>
+POLYPACA_INLINE void store_floats(Unit, float* p, Floats x) {
+  *(UnalignedFloats*)p = x;
+}
+/// to_bf16 of core/dtype.h, lane by lane.
+POLYPACA_INLINE void store_floats(Fp32Unit, bf16* p, Floats x) {
+  const Words bits = (Words)x;
+  const Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16, quiet_nan = (bits >> 16) | 0x40u;
+  const Words nan = (Words)((bits & 0x7FFFFFFFu) > 0x7F800000u);
+  *(UnalignedHalves*)p = __builtin_convertvector((rounded & ~nan) | (quiet_nan & nan), Halves);
+}
+#ifdef __AVX512F__
+/// The same in one instruction, except that it takes subnormal values for zero.
+POLYPACA_INLINE void store_floats(Bf16Unit, bf16* p, Floats x) {
+  Halves halves;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(x));
+  *(UnalignedHalves*)p = halves;
+}
+#endif
 
 template <typename Unit, int R, int V>
 POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const uint32_t* b, int64_t units) {
@@ -56,7 +78,7 @@ POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const ui
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sum[r][v] = Unit::dot(sum[r][v], a[r], column[v]);
+      for (int v = 0; v < V; ++v) sum[r][v] = Unit::dot(sum[r][v], splat(a[r]), column[v]);
     }
   }
 }
@@ -65,8 +87,19 @@ POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const ui
 struct MicroCall {
   const uint32_t *a, *b, *b2;
   int64_t units, units2;
-  float* tile;   // [R][V * kLanes], 64-byte aligned, is assigned
+  void* c;       // R rows of V * kLanes sums are assigned here, rounded where c_dtype is bf16
+  DType c_dtype;
+  int64_t ldc;   // in elements
 };
+
+template <typename Unit, typename T, int R, int V>
+POLYPACA_INLINE void store_sums(const Floats (&sum)[R][V], T* c, int64_t ldc) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r, c += ldc) {
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) store_floats(Unit{}, c + v * kLanes, sum[r][v]);
+  }
+}
 
 template <typename Unit, int R, int V>
 void micro_kernel(const MicroCall& call) {
@@ -78,10 +111,10 @@ void micro_kernel(const MicroCall& call) {
   }
   accumulate<Unit, R, V>(sum, call.a, call.b, call.units);
   if (call.units2 > 0) accumulate<Unit, R, V>(sum, call.a + call.units * kRowStride, call.b2, call.units2);
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) *(Floats*)(call.tile + (r * V + v) * kLanes) = sum[r][v];
+  if (call.c_dtype == DType::bf16) {
+    store_sums<Unit>(sum, static_cast<bf16*>(call.c), call.ldc);
+  } else {
+    store_sums<Unit>(sum, static_cast<float*>(call.c), call.ldc);
   }
 }
 

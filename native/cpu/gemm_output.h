@@ -1,32 +1,9 @@
-// The way out of the dense product: a tile of fp32 sums becomes c = beta * c + alpha * keep(sum) + bias, rounded once.
+// The way out of the dense product: sums in fp32 become c = beta * c + alpha * keep(sum) + bias, rounded once.
 #pragma once
 #include "cpu/gemm.h"
 #include "cpu/gemm_pack.h"
 
 namespace polypaca::POLYPACA_ISA {
-
-POLYPACA_INLINE Floats load_floats(const float* p) { return *(const UnalignedFloats*)p; }
-POLYPACA_INLINE Floats load_floats(const bf16* p) { return (Floats)(__builtin_convertvector(*(const UnalignedHalves*)p, Words) << 16); }
-
-template <typename Unit>
-POLYPACA_INLINE void store_floats(Unit, float* p, Floats x) {
-  *(UnalignedFloats*)p = x;
-}
-/// to_bf16 of core/dtype.h, lane by lane.
-POLYPACA_INLINE void store_floats(Fp32Unit, bf16* p, Floats x) {
-  const Words bits = (Words)x;
-  const Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16, quiet_nan = (bits >> 16) | 0x40u;
-  const Words nan = (Words)((bits & 0x7FFFFFFFu) > 0x7F800000u);
-  *(UnalignedHalves*)p = __builtin_convertvector((rounded & ~nan) | (quiet_nan & nan), Halves);
-}
-#ifdef __AVX512F__
-/// The same in one instruction, except that it takes subnormal values for zero.
-POLYPACA_INLINE void store_floats(Bf16Unit, bf16* p, Floats x) {
-  Halves halves;
-  asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(x));
-  *(UnalignedHalves*)p = halves;
-}
-#endif
 
 /// x where the lane's bit is set, else 0.
 POLYPACA_INLINE Floats keep_lanes(Floats x, uint32_t bits) {
@@ -43,55 +20,48 @@ POLYPACA_INLINE Floats keep_lanes(Floats x, uint32_t bits) {
 struct Stage {
   GemmOutput out;
   const float* earlier = nullptr;  // [M, N], dense
+  /// Nothing but rounding is to be done.
+  POLYPACA_INLINE bool plain() const { return !earlier && !out.keep && !out.bias && out.alpha == 1.0f && out.beta == 0.0f; }
 };
 
-/// kPlain: nothing but rounding is to be done.
-template <typename Unit, typename T, bool kPlain>
+/// One element of C; its row starts at c, the earlier sums' at `earlier`.
+template <typename T>
+POLYPACA_INLINE void store_element(const GemmOutput& out, T* c, const float* earlier, int64_t n, float x, bool kept) {
+  if (earlier) x += earlier[n];
+  x = kept ? out.alpha * x : 0.0f;
+  if (out.bias) x += out.bias[n];
+  if (out.beta != 0.0f) x += out.beta * to_float(c[n]);
+  store(c + n, x);
+}
+
+template <typename Unit, typename T>
 POLYPACA_INLINE void store_rows(const Stage& stage, const float* tile, int64_t rows, int64_t width, int64_t m, int64_t n, int64_t N) {
   const GemmOutput& out = stage.out;
   const int64_t columns = N - n < width ? N - n : width, whole = columns / kLanes * kLanes;
   for (int64_t r = 0; r < rows; ++r, tile += width) {
-    T* c = static_cast<T*>(out.c.data) + (m + r) * out.c.ld + n;
-    const float* earlier = !kPlain && stage.earlier ? stage.earlier + (m + r) * N + n : nullptr;
-    const uint32_t kept = !kPlain && out.keep ? kept_bits(out.keep + (m + r) * out.keep_stride, n, columns) : ~0u;
-    if (kPlain && columns == kPanel) {
-      store_floats(Unit{}, c, load_floats(tile));
-      store_floats(Unit{}, c + kLanes, load_floats(tile + kLanes));
-      continue;
-    }
+    T* c = static_cast<T*>(out.c.data) + (m + r) * out.c.ld;
+    const float* earlier = stage.earlier ? stage.earlier + (m + r) * N : nullptr;
+    const uint32_t kept = kept_bits(out.keep ? out.keep + (m + r) * out.keep_stride : nullptr, n, columns);
     for (int64_t j = 0; j < whole; j += kLanes) {
       Floats x = load_floats(tile + j);
-      if (!kPlain) {
-        if (earlier) x += load_floats(earlier + j);
-        if (out.keep) x = keep_lanes(x, kept >> j);
-        x *= out.alpha;
-        if (out.bias) x += load_floats(out.bias + n + j);
-        if (out.beta != 0.0f) x += out.beta * load_floats(c + j);
-      }
-      store_floats(Unit{}, c + j, x);
+      if (earlier) x += load_floats(earlier + n + j);
+      if (out.keep) x = keep_lanes(x, kept >> j);
+      x *= out.alpha;
+      if (out.bias) x += load_floats(out.bias + n + j);
+      if (out.beta != 0.0f) x += out.beta * load_floats(c + n + j);
+      store_floats(Unit{}, c + n + j, x);
     }
-    for (int64_t j = whole; j < columns; ++j) {
-      float x = tile[j];
-      if (!kPlain) {
-        if (earlier) x += earlier[j];
-        x = (kept >> j) & 1u ? out.alpha * x : 0.0f;
-        if (out.bias) x += out.bias[n + j];
-        if (out.beta != 0.0f) x += out.beta * to_float(c[j]);
-      }
-      store(c + j, x);
-    }
+    for (int64_t j = whole; j < columns; ++j) store_element(out, c, earlier, n + j, tile[j], (kept >> j) & 1u);
   }
 }
 
 /// tile [rows][width] becomes C's rows m .. and columns n .. (those below N).
 template <typename Unit>
 POLYPACA_INLINE void store_tile(const Stage& stage, const float* tile, int64_t rows, int64_t width, int64_t m, int64_t n, int64_t N) {
-  const GemmOutput& out = stage.out;
-  const bool plain = !stage.earlier && !out.keep && !out.bias && out.alpha == 1.0f && out.beta == 0.0f;
-  if (out.c.dtype == DType::bf16) {
-    plain ? store_rows<Unit, bf16, true>(stage, tile, rows, width, m, n, N) : store_rows<Unit, bf16, false>(stage, tile, rows, width, m, n, N);
+  if (stage.out.c.dtype == DType::bf16) {
+    store_rows<Unit, bf16>(stage, tile, rows, width, m, n, N);
   } else {
-    plain ? store_rows<Unit, float, true>(stage, tile, rows, width, m, n, N) : store_rows<Unit, float, false>(stage, tile, rows, width, m, n, N);
+    store_rows<Unit, float>(stage, tile, rows, width, m, n, N);
   }
 }
 
