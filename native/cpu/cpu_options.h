@@ -7,18 +7,20 @@ namespace polypaca {
 struct CpuOptions {
   bool bf16_dot = false;  // the machine has AVX512-BF16 and the kernels may use it; only the avx512 build looks at it
   bool prepack = false;   // keep frozen weights packed as well, for both directions: three times their memory for a few percent
-  bool onednn = false;    // dense products through oneDNN; only where this build has it (onednn_version() is not null)
 };
 
-/// One constructor per instruction set: compiled from the same sources with POLYPACA_ISA set to the namespace's name.
+/// What open.cpp calls of each instruction set: compiled from the same sources with POLYPACA_ISA set to the namespace's name.
 namespace baseline {
 Backend* create_cpu_backend(const CpuOptions& options);
+double measure_kernel_peak(bool bf16_dot, double seconds);
 }
 namespace avx2 {
 Backend* create_cpu_backend(const CpuOptions& options);
+double measure_kernel_peak(bool bf16_dot, double seconds);
 }
 namespace avx512 {
 Backend* create_cpu_backend(const CpuOptions& options);
+double measure_kernel_peak(bool bf16_dot, double seconds);
 }
 
 /// The text of Backend::describe() for a CPU back end. Defined beside open_backend, outside the per-instruction-set objects.

@@ -11,7 +11,6 @@
 #include "backend/backend.h"
 #include "core/error.h"
 #include "cpu/cpu_options.h"
-#include "cpu/onednn.h"
 
 namespace polypaca {
 namespace {
@@ -55,23 +54,13 @@ Choice choose() {
     choice.isa = isa;
   }
   choice.options.bf16_dot = d.bf16_dot && choice.isa == Isa::avx512;
-  // The portable kernels are the faster ones on every machine measured but those with AMX, which they do not use.
-  choice.options.onednn = onednn_version() != nullptr && d.amx_bf16;
-  if (const char* wanted = std::getenv("POLYPACA_GEMM"); wanted && *wanted) {
-    const std::string name = wanted;
-    if (name != "onednn" && name != "portable") throw Error(ErrorCode::unsupported, "POLYPACA_GEMM=" + name + ": expected onednn or portable");
-    if (name == "onednn" && !onednn_version()) throw Error(ErrorCode::unsupported, "POLYPACA_GEMM=onednn: this build has no oneDNN. Install it (apt-get install libdnnl-dev) and build again.");
-    choice.options.onednn = name == "onednn";
-  }
   return choice;
 }
-
-std::string gemm_name(const CpuOptions& options) { return options.onednn ? std::string("onednn ") + onednn_version() : "portable"; }
 
 }  // namespace
 
 std::string describe_cpu_backend(const char* isa, const CpuOptions& options) {
-  return std::string("cpu ") + isa + (options.bf16_dot ? " bf16" : "") + ", " + gemm_name(options) + ", " + std::to_string(omp_get_max_threads()) + " threads";
+  return std::string("cpu ") + isa + (options.bf16_dot ? " bf16" : "") + ", portable kernels, " + std::to_string(omp_get_max_threads()) + " threads";
 }
 
 CpuFeatures cpu_features() {
@@ -80,9 +69,20 @@ CpuFeatures cpu_features() {
   f.isa = name_of(choice.isa);
   f.bf16_dot = choice.options.bf16_dot;
   f.amx_bf16 = detect().amx_bf16;
-  f.gemm = gemm_name(choice.options);
+  f.gemm = "portable";
   f.threads = omp_get_max_threads();
   return f;
+}
+
+double measure_gemm_peak(DType dtype, double milliseconds) {
+  const Choice choice = choose();
+  const bool dot = dtype == DType::bf16 && choice.options.bf16_dot;
+  const double seconds = milliseconds / 1000;
+#if defined(__x86_64__)
+  if (choice.isa == Isa::avx512) return avx512::measure_kernel_peak(dot, seconds) / 1e9;
+  if (choice.isa == Isa::avx2) return avx2::measure_kernel_peak(dot, seconds) / 1e9;
+#endif
+  return baseline::measure_kernel_peak(dot, seconds) / 1e9;
 }
 
 std::shared_ptr<Backend> open_backend(const std::string& device) {
