@@ -281,11 +281,11 @@ void gemm(const GemmCall& call, GemmScratch& scratch) {
   check_dtype(call.a.dtype);
   check_dtype(call.b.dtype);
   check_dtype(call.out.c.dtype);
-  if (suits_few_rows(call)) return gemm_few_rows(call, scratch);
+  const bool few = suits_few_rows(call);
 #ifdef __AVX512F__
-  if (call.bf16_dot) return gemm_with<Bf16Unit>(call, scratch);
+  if (call.bf16_dot) return few ? gemm_few_rows<Bf16Unit>(call, scratch) : gemm_with<Bf16Unit>(call, scratch);
 #endif
-  gemm_with<Fp32Unit>(call, scratch);
+  few ? gemm_few_rows<Fp32Unit>(call, scratch) : gemm_with<Fp32Unit>(call, scratch);
 }
 
 void* reserve(GemmScratch::Block& block, int64_t bytes) {

@@ -32,6 +32,7 @@ POLYPACA_INLINE Words splat(uint32_t x) { return x - Words{}; }
 struct Fp32Unit {
   static constexpr int kElements = 1;
   static POLYPACA_INLINE Floats dot(Floats sum, Words a, Words b) { return sum + (Floats)a * (Floats)b; }
+  static POLYPACA_INLINE Floats dot(Floats sum, uint32_t a, Words b) { return dot(sum, splat(a), b); }
 };
 
 /// Pairs of bf16. Assembly, because the intrinsic would need a target attribute on every function it is inlined into: the build
@@ -43,6 +44,7 @@ struct Bf16Unit {
     asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
   }
+  static POLYPACA_INLINE Floats dot(Floats sum, uint32_t a, Words b) { return dot(sum, splat(a), b); }
 #endif
 };
 
@@ -78,7 +80,7 @@ POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const ui
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sum[r][v] = Unit::dot(sum[r][v], splat(a[r]), column[v]);
+      for (int v = 0; v < V; ++v) sum[r][v] = Unit::dot(sum[r][v], a[r], column[v]);
     }
   }
 }
