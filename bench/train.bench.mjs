@@ -17,6 +17,9 @@ const { values } = parseArgs({
   },
 });
 
+// PyTorch runs two thread pools side by side; spinning ones take each other's cores (half its speed here).
+const peerEnvironment = { GOMP_SPINCOUNT: "0" };
+
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
 /** Runs one case here: BLOOM-shaped, every label counted, AdamW with clipping, as the peer does. */
@@ -49,8 +52,8 @@ async function measure({ method, dtype }) {
   );
 }
 
-function child(command, args) {
-  const { stdout, stderr, status } = spawnSync(command, args, { encoding: "utf8", env: { ...process.env, GOMP_SPINCOUNT: "0" } });
+function child(command, args, env = {}) {
+  const { stdout, stderr, status } = spawnSync(command, args, { encoding: "utf8", env: { ...process.env, ...env } });
   const line = (stdout ?? "").trim().split("\n").at(-1);
   if (status !== 0 || !line) return { error: line ? JSON.parse(line).error : (stderr || `${command} did not run`).trim().split("\n").at(-1) };
   return JSON.parse(line);
@@ -61,7 +64,7 @@ if (values.case) {
 } else {
   const shape = ["hidden", "layers", "heads", "vocab", "seq", "micro-batch"].flatMap((name) => [`--${name}`, values[name]]);
   const ours = ["lora", "fft"].flatMap((method) => ["bf16", "fp32"].map((dtype) => ({ name: `polypaca ${method} ${dtype}`, method, run: () => child(process.execPath, [fileURLToPath(import.meta.url), "--case", JSON.stringify({ method, dtype }), "--steps", values.steps, ...shape]) })));
-  const peers = ["lora", "fft"].flatMap((method) => ["mixed", "pure"].map((numerics) => ({ name: `PyTorch ${method} ${numerics}`, method, run: () => child(values.python, [join(here, "peers/torch_peer.py"), "--method", method, "--numerics", numerics, "--steps", values.steps, ...shape]) })));
+  const peers = ["lora", "fft"].flatMap((method) => ["mixed", "pure"].map((numerics) => ({ name: `PyTorch ${method} ${numerics}`, method, run: () => child(values.python, [join(here, "peers/torch_peer.py"), "--method", method, "--numerics", numerics, "--steps", values.steps, ...shape], peerEnvironment) })));
   const cases = [...ours, ...(values["no-peer"] ? [] : peers)].map((c) => ({ ...c, results: [] }));
   for (let round = 0; round < Number(values.rounds); round += 1) for (const c of cases) c.results.push(c.run());
   console.log(`${"".padEnd(22)}${"tokens/s".padStart(10)}${"min".padStart(8)}${"max".padStart(8)}${"peak MiB".padStart(10)}`);
