@@ -85,8 +85,10 @@ async function syncTree(path: string): Promise<void> {
   await syncFolder(path);
 }
 
-function writingError(path: string, cause: unknown): PolypacaError {
+/** An error of writing `path` that names it; a PolypacaError says enough already. */
+export function writingError(path: string, cause: unknown): PolypacaError {
   if (cause instanceof PolypacaError) return cause;
   const { code, message } = PolypacaError.from(cause);
-  return new PolypacaError(code, `${path} cannot be written: ${message}`, { cause });
+  const advice = code === "DISK_FULL" ? ". Free some space and run the command again: what was finished is kept." : "";
+  return new PolypacaError(code, `${path} cannot be written: ${message}${advice}`, { cause });
 }

@@ -1,6 +1,7 @@
 /** The responses file: JSONL, a row per (system, language, id), appended as results come, each row exactly once. */
-import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { appendFully, syncAppended } from "../checkpoint/append.js";
 import { PolypacaError } from "../errors.js";
 
 export interface ResponseRow {
@@ -27,10 +28,12 @@ export function rowKey(row: Pick<ResponseRow, "system" | "language" | "id">): st
 /** Appends rows that are not there yet. */
 export class ResponsesFile {
   readonly #descriptor: number;
+  readonly #path: string;
   readonly #keys: Set<string>;
 
-  private constructor(descriptor: number, keys: Set<string>) {
+  private constructor(descriptor: number, path: string, keys: Set<string>) {
     this.#descriptor = descriptor;
+    this.#path = path;
     this.#keys = keys;
   }
 
@@ -47,7 +50,7 @@ export class ResponsesFile {
       const keys = new Set(parseRows(bytes.toString("utf8", 0, complete), path).map(rowKey));
       const descriptor = openSync(path, "a");
       ftruncateSync(descriptor, complete);
-      return new ResponsesFile(descriptor, keys);
+      return new ResponsesFile(descriptor, path, keys);
     } catch (cause) {
       const error = PolypacaError.from(cause);
       if (error.code === "BAD_RECORD") throw error;
@@ -61,17 +64,16 @@ export class ResponsesFile {
 
   append(row: ResponseRow): void {
     if (this.has(row)) return;
-    try {
-      writeSync(this.#descriptor, `${JSON.stringify(row)}\n`);
-    } catch (cause) {
-      throw PolypacaError.from(cause, { during: "writing a response" });
-    }
+    appendFully(this.#descriptor, `${JSON.stringify(row)}\n`, this.#path);
     this.#keys.add(rowKey(row));
   }
 
   close(): void {
-    fsyncSync(this.#descriptor);
-    closeSync(this.#descriptor);
+    try {
+      syncAppended(this.#descriptor, this.#path);
+    } finally {
+      closeSync(this.#descriptor);
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 /** metrics.jsonl and the TensorBoard event file of a run: appended line by line, cut back to the checkpoint on resume. */
-import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { appendFully, syncAppended } from "../checkpoint/append.js";
 import { PolypacaError } from "../errors.js";
 import type { MetricsLine } from "./loop.js";
 import { fileVersionRecord, readScalarEvents, scalarRecord } from "./tensorboard.js";
@@ -16,12 +17,18 @@ export interface LogPosition {
 
 const validationTag = "eval/loss";
 
+/** A file that is open for appending. */
+interface OpenLog {
+  readonly descriptor: number;
+  readonly path: string;
+}
+
 export class RunLog {
-  readonly #metrics: number;
-  readonly #events: number;
+  readonly #metrics: OpenLog;
+  readonly #events: OpenLog;
   readonly #now: () => number;
 
-  private constructor(metrics: number, events: number, now: () => number) {
+  private constructor(metrics: OpenLog, events: OpenLog, now: () => number) {
     this.#metrics = metrics;
     this.#events = events;
     this.#now = now;
@@ -42,31 +49,27 @@ export class RunLog {
       const events = openSync(eventPath, "a+");
       const eventsKept = position === null ? 0 : eventsEnd(readFileSync(eventPath), position);
       ftruncateSync(events, eventsKept);
-      if (eventsKept === 0) writeSync(events, fileVersionRecord(now() / 1000));
-      return new RunLog(metrics, events, now);
+      if (eventsKept === 0) appendFully(events, fileVersionRecord(now() / 1000), eventPath);
+      return new RunLog({ descriptor: metrics, path: metricsPath }, { descriptor: events, path: eventPath }, now);
     } catch (cause) {
       throw PolypacaError.from(cause, { during: `opening the log of ${folder}` });
     }
   }
 
   append(line: MetricsLine): void {
-    try {
-      writeSync(this.#metrics, `${JSON.stringify(line)}\n`);
-      writeSync(this.#events, scalarRecord({ wallTime: this.#now() / 1000, step: line.step, scalars: scalarsOf(line) }));
-    } catch (cause) {
-      throw PolypacaError.from(cause, { during: `writing ${metricsFileName}` });
-    }
+    const event = scalarRecord({ wallTime: this.#now() / 1000, step: line.step, scalars: scalarsOf(line) });
+    appendFully(this.#metrics.descriptor, `${JSON.stringify(line)}\n`, this.#metrics.path);
+    appendFully(this.#events.descriptor, event, this.#events.path);
   }
 
   /** Makes the lines so far durable. Called before a checkpoint of the same step becomes visible. */
   sync(): void {
-    fsyncSync(this.#metrics);
-    fsyncSync(this.#events);
+    for (const { descriptor, path } of [this.#metrics, this.#events]) syncAppended(descriptor, path);
   }
 
   close(): void {
-    closeSync(this.#metrics);
-    closeSync(this.#events);
+    closeSync(this.#metrics.descriptor);
+    closeSync(this.#events.descriptor);
   }
 }
 
