@@ -51,7 +51,7 @@ void softmax_positions(float* p, int64_t count, float* max, float* sum, float* o
 template <typename T>
 POLYPACA_INLINE void add_scaled(float* out, float p, const T* v, int64_t D) {
   int64_t d = 0;
-  for (; d + kLanes <= D; d += kLanes) floats_at(out + d) += p * floats_from(v + d);
+  for (; d + kLanes <= D; d += kLanes) floats_at(out + d) += p * load_floats(v + d);
   for (; d < D; ++d) out[d] += p * to_float(v[d]);
 }
 

@@ -150,11 +150,6 @@ POLYPACA_INLINE void product(float* c, int64_t ldc, const float* a, int64_t lda,
 
 POLYPACA_INLINE int64_t offset_of(const HeadView& x, int64_t token, int64_t head) { return token * x.token_stride + head * x.head_stride; }
 
-POLYPACA_INLINE Floats floats_from(const float* p) { return *reinterpret_cast<const UnalignedFloats*>(p); }
-POLYPACA_INLINE Floats floats_from(const bf16* p) {
-  return reinterpret_cast<Floats>(__builtin_convertvector(*reinterpret_cast<const UnalignedHalves*>(p), Words) << 16);
-}
-
 POLYPACA_INLINE float sum_of(Floats x) {
   const Floats4* quarters = reinterpret_cast<const Floats4*>(&x);
   Floats4 sum = quarters[0];
@@ -169,7 +164,7 @@ template <typename A, typename B>
 POLYPACA_INLINE float dot(const A* a, const B* b, int64_t D) {
   Floats lanes = Floats{};
   int64_t d = 0;
-  for (; d + kLanes <= D; d += kLanes) lanes += floats_from(a + d) * floats_from(b + d);
+  for (; d + kLanes <= D; d += kLanes) lanes += load_floats(a + d) * load_floats(b + d);
   float sum = sum_of(lanes);
   for (; d < D; ++d) sum += to_float(a[d]) * to_float(b[d]);
   return sum;
@@ -180,7 +175,7 @@ template <typename T>
 POLYPACA_INLINE void load_fp32(float* to, const T* from, int64_t D, int64_t ld) {
   int64_t d = 0;
   if constexpr (sizeof(T) == 4) {  // by vectors: GCC would call memcpy, which costs more than these few bytes
-    for (; d + kLanes <= D; d += kLanes) floats_at(to + d) = floats_from(from + d);
+    for (; d + kLanes <= D; d += kLanes) floats_at(to + d) = load_floats(from + d);
   }
 #pragma omp simd
   for (int64_t e = d; e < D; ++e) to[e] = to_float(from[e]);
