@@ -1,12 +1,19 @@
 // What `npm test` leaves out because it takes long: lint, the node-gyp build with the golden tests on it, the other
 // instruction sets, and the tests under test/long (real signals, memory over many rounds). Prints each stage's time.
 import { spawnSync } from "node:child_process";
+import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const vitest = [join(root, "node_modules/vitest/vitest.mjs"), "run"];
 const gypAddon = join(root, "build/gyp/Release/polypaca.node");
+
+/** Why there is nothing to test with oneDNN, or undefined. */
+function withoutOnednn() {
+  const addon = createRequire(import.meta.url)(join(root, "build/cmake/Release/polypaca.node"));
+  return addon.machine().onednn === "" ? "this build has no oneDNN" : undefined;
+}
 
 const stages = [
   ["lint", "npm", ["run", "lint"], {}],
@@ -19,11 +26,25 @@ const stages = [
     [...vitest, "test/goldens.test.ts", "test/ops"],
     { POLYPACA_ISA: "baseline" },
   ],
+  [
+    "goldens and ops with oneDNN's products",
+    process.execPath,
+    [...vitest, "test/goldens.test.ts", "test/ops"],
+    { POLYPACA_GEMM: "onednn" },
+    withoutOnednn,
+  ],
   ["long tests", process.execPath, [...vitest, "--config", "vitest.long.config.ts"], {}],
 ];
 
 let failed = 0;
-for (const [name, command, args, env] of stages) {
+let skipped = 0;
+for (const [name, command, args, env, reasonToSkip] of stages) {
+  const reason = reasonToSkip?.();
+  if (reason) {
+    skipped += 1;
+    console.log(`== ${name}: skipped, ${reason}`);
+    continue;
+  }
   const start = Date.now();
   console.log(`== ${name}`);
   const result = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
@@ -31,5 +52,5 @@ for (const [name, command, args, env] of stages) {
   if (!ok) failed += 1;
   console.log(`== ${name}: ${ok ? "passed" : "FAILED"}, ${Math.round((Date.now() - start) / 1000)} s`);
 }
-console.log(`${stages.length - failed} passed, ${failed} failed`);
+console.log(`${stages.length - failed - skipped} passed, ${failed} failed, ${skipped} skipped`);
 process.exit(failed === 0 ? 0 : 1);

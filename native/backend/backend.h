@@ -96,7 +96,7 @@ class Backend {
   virtual ~Backend() = default;
 
   // ---- memory and transfers (host pointers on one side, back-end pointers on the other) ----
-  virtual std::string describe() const = 0;             // "cpu avx512 bf16, portable kernels, 2 threads"
+  virtual std::string describe() const = 0;             // "cpu avx512 bf16, portable products, 2 threads"
   virtual void* allocate(int64_t bytes) = 0;            // 64-byte aligned, committed; throws out_of_memory
   virtual void release(void* data) = 0;
   virtual void copy_in(void* dst, const void* host, int64_t bytes) = 0;
@@ -190,7 +190,8 @@ struct CpuFeatures {
   std::string isa;          // "avx512", "avx2", "baseline": the kernels in use
   bool bf16_dot = false;    // AVX512-BF16
   bool amx_bf16 = false;
-  std::string gemm;         // whose dense products: "portable", our own
+  std::string gemm;         // whose dense products: "portable", our own, or "oneDNN 2.6.3"
+  std::string onednn;       // the version this build was linked with; empty without it
   int threads = 1;
 };
 

@@ -22,6 +22,7 @@ Napi::Value machine(const Napi::CallbackInfo& info) {
     o.Set("bf16Dot", f.bf16_dot);
     o.Set("amxBf16", f.amx_bf16);
     o.Set("gemm", f.gemm);
+    o.Set("onednn", f.onednn);
     o.Set("threads", f.threads);
     o.Set("memoryAvailable", double(memory.available));
     o.Set("memoryTotal", double(memory.total));

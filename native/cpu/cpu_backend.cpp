@@ -1,6 +1,8 @@
 // Construction of the CPU back end, once per instruction set.
 #include "cpu/cpu_backend.h"
 
+#include <stdlib.h>
+
 namespace polypaca::POLYPACA_ISA {
 
 #define POLYPACA_TEXT_OF(x) #x
@@ -10,9 +12,14 @@ CpuBackend::CpuBackend(const CpuOptions& options) : options_(options) {
 #ifndef __AVX512F__
   options_.bf16_dot = false;
 #endif
+  if (options_.onednn) onednn_ = open_onednn();
 }
 
-CpuBackend::~CpuBackend() { release_scratch(gemm_scratch_); }
+CpuBackend::~CpuBackend() {
+  release_scratch(gemm_scratch_);
+  for (const GemmScratch::Block& block : {bf16_a_, bf16_b_, adapter_sum_}) free(block.data);
+  close_onednn(onednn_);
+}
 
 std::string CpuBackend::describe() const { return describe_cpu_backend(POLYPACA_TEXT(POLYPACA_ISA), options_); }
 

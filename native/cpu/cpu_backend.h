@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "cpu/cpu_options.h"
 #include "cpu/gemm.h"
+#include "cpu/onednn.h"
 
 namespace polypaca::POLYPACA_ISA {
 
@@ -82,8 +83,17 @@ class CpuBackend final : public Backend {
   /// Whether a product with this matrix is one of bf16 values (AVX512-BF16) rather than of fp32.
   bool multiplies_bf16(const Matrix& m) const;
 
+  // products.cpp
+  /// The product by whoever computes products here: oneDNN where it is asked for and can, else our own gemm().
+  void multiply(const GemmCall& call);
+  bool multiply_with_onednn(const GemmCall& call);
+  /// The operand itself, or a bf16 copy of it.
+  Operand as_bf16(const Operand& m, int64_t count, int64_t K, GemmScratch::Block& copy);
+
   CpuOptions options_;
   GemmScratch gemm_scratch_;
+  Onednn* onednn_ = nullptr;
+  GemmScratch::Block bf16_a_, bf16_b_, adapter_sum_;  // beside oneDNN: factors in bf16, the adapter's term in fp32
 };
 
 }  // namespace polypaca::POLYPACA_ISA

@@ -6,6 +6,7 @@ namespace polypaca {
 
 struct CpuOptions {
   bool bf16_dot = false;  // the machine has AVX512-BF16 and the kernels may use it; only the avx512 build looks at it
+  bool onednn = false;    // large products go to oneDNN
   bool prepack = false;   // keep frozen weights packed as well, for both directions: three times their memory for a few percent
 };
 
@@ -22,6 +23,9 @@ namespace avx512 {
 Backend* create_cpu_backend(const CpuOptions& options);
 double measure_kernel_peak(bool bf16_dot, double seconds);
 }
+
+/// "portable", our own, or "oneDNN 2.6.3".
+std::string name_of_products(const CpuOptions& options);
 
 /// The text of Backend::describe() for a CPU back end. Defined beside open_backend, outside the per-instruction-set objects.
 std::string describe_cpu_backend(const char* isa, const CpuOptions& options);

@@ -69,7 +69,7 @@ void CpuBackend::linear_forward(Matrix y, Matrix x, const Weight& w, const float
   }
   call.out.c = y, call.out.beta = beta, call.out.bias = bias;
   call.bf16_dot = multiplies_bf16(w.value);
-  gemm(call, gemm_scratch_);
+  multiply(call);
 }
 
 void CpuBackend::linear_backward_input(Matrix dx, Matrix dy, const Weight& w, int64_t N, float beta) {
@@ -80,7 +80,7 @@ void CpuBackend::linear_backward_input(Matrix dx, Matrix dy, const Weight& w, in
   if (w.prepared) call.packed_b = static_cast<const PreparedWeight*>(w.prepared)->backward;
   call.out.c = dx, call.out.beta = beta;
   call.bf16_dot = multiplies_bf16(w.value);
-  gemm(call, gemm_scratch_);
+  multiply(call);
 }
 
 void CpuBackend::linear_backward_weight(float* dw, int64_t ldw, Matrix dy, Matrix x, int64_t N, int64_t rows, int64_t cols, float alpha, float beta) {
@@ -91,7 +91,7 @@ void CpuBackend::linear_backward_weight(float* dw, int64_t ldw, Matrix dy, Matri
   call.out.c = {dw, DType::f32, ldw};
   call.out.alpha = alpha, call.out.beta = beta;
   call.bf16_dot = multiplies_bf16(dy) || multiplies_bf16(x);
-  gemm(call, gemm_scratch_);
+  multiply(call);
 }
 
 void CpuBackend::linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) {

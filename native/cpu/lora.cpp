@@ -37,7 +37,7 @@ void CpuBackend::lora_down_forward(Matrix h, Matrix x, Matrix A, const Dropout& 
   call.b = rows_of(A);
   call.out.c = h, call.out.alpha = mask.scale;
   call.bf16_dot = multiplies_bf16(A);
-  gemm(call, gemm_scratch_);
+  multiply(call);
 }
 
 void CpuBackend::lora_up_backward(Matrix dh, Matrix dy, Matrix up, int64_t N, int64_t rows, int64_t R) {
@@ -47,7 +47,7 @@ void CpuBackend::lora_up_backward(Matrix dh, Matrix dy, Matrix up, int64_t N, in
   call.b = columns_of(up);
   call.out.c = dh;
   call.bf16_dot = multiplies_bf16(up);
-  gemm(call, gemm_scratch_);
+  multiply(call);
 }
 
 void CpuBackend::lora_down_backward(Matrix dx, float* dA, Matrix dh, Matrix x, Matrix A, const Dropout& dropout, int64_t N, int64_t C, int64_t R) {
@@ -60,7 +60,7 @@ void CpuBackend::lora_down_backward(Matrix dx, float* dA, Matrix dh, Matrix x, M
   call.out.c = {dA, DType::f32, C};
   call.out.alpha = mask.scale, call.out.beta = 1.0f;
   call.bf16_dot = multiplies_bf16(x) || multiplies_bf16(dh);
-  gemm(call, gemm_scratch_);
+  multiply(call);
   if (!dx) return;
 
   GemmCall input;
@@ -71,7 +71,7 @@ void CpuBackend::lora_down_backward(Matrix dx, float* dA, Matrix dh, Matrix x, M
   input.out.alpha = mask.scale, input.out.beta = 1.0f;
   input.out.keep = mask.bits, input.out.keep_stride = mask.stride;
   input.bf16_dot = multiplies_bf16(A);
-  gemm(input, gemm_scratch_);
+  multiply(input);
 }
 
 }  // namespace polypaca::POLYPACA_ISA

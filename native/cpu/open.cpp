@@ -1,4 +1,5 @@
-// Chooses the CPU back end: the best instruction set this machine has, or what POLYPACA_ISA asks for (tests and comparisons).
+// Chooses the CPU back end: the best instruction set this machine has, or what POLYPACA_ISA asks for (tests and comparisons), and
+// whose products it uses: our own or oneDNN's, or what POLYPACA_GEMM asks for.
 // Compiled once, for the baseline.
 #include <omp.h>
 
@@ -11,6 +12,7 @@
 #include "backend/backend.h"
 #include "core/error.h"
 #include "cpu/cpu_options.h"
+#include "cpu/onednn.h"
 
 namespace polypaca {
 namespace {
@@ -43,6 +45,16 @@ struct Choice {
   CpuOptions options;
 };
 
+/// Our own products are the faster ones on AVX2 and AVX-512 (docs/performance.md), but have no AMX kernels.
+bool chooses_onednn(const Detected& d) {
+  const char* wanted = std::getenv("POLYPACA_GEMM");
+  if (!wanted || !*wanted) return d.amx_bf16 && onednn_version();
+  const std::string name = wanted;
+  if (name != "portable" && name != "onednn") throw Error(ErrorCode::unsupported, "POLYPACA_GEMM=" + name + ": expected portable or onednn");
+  if (name == "onednn" && !onednn_version()) throw Error(ErrorCode::unsupported, "POLYPACA_GEMM=onednn: this build has no oneDNN. Install it (Debian: apt-get install libdnnl-dev) and build again.");
+  return name == "onednn";
+}
+
 Choice choose() {
   const Detected d = detect();
   Choice choice{d.best, {}};
@@ -54,13 +66,16 @@ Choice choose() {
     choice.isa = isa;
   }
   choice.options.bf16_dot = d.bf16_dot && choice.isa == Isa::avx512;
+  choice.options.onednn = chooses_onednn(d);
   return choice;
 }
 
 }  // namespace
 
+std::string name_of_products(const CpuOptions& options) { return options.onednn ? std::string("oneDNN ") + onednn_version() : "portable"; }
+
 std::string describe_cpu_backend(const char* isa, const CpuOptions& options) {
-  return std::string("cpu ") + isa + (options.bf16_dot ? " bf16" : "") + ", portable kernels, " + std::to_string(omp_get_max_threads()) + " threads";
+  return std::string("cpu ") + isa + (options.bf16_dot ? " bf16" : "") + ", " + name_of_products(options) + " products, " + std::to_string(omp_get_max_threads()) + " threads";
 }
 
 CpuFeatures cpu_features() {
@@ -69,7 +84,8 @@ CpuFeatures cpu_features() {
   f.isa = name_of(choice.isa);
   f.bf16_dot = choice.options.bf16_dot;
   f.amx_bf16 = detect().amx_bf16;
-  f.gemm = "portable";
+  f.gemm = name_of_products(choice.options);
+  f.onednn = onednn_version() ? onednn_version() : "";
   f.threads = omp_get_max_threads();
   return f;
 }

@@ -24,8 +24,17 @@ function describe({ node, system, cpu, memoryTotal, addon, machine, backend, pro
     `memory     ${formatBytes(machine.memoryAvailable)} of ${formatBytes(memoryTotal)} available (limit: ${machine.memoryLimitedBy})`,
     `cuda       ${machine.cuda}`,
     `addon      ${addon?.path ?? ""} (${addon?.version ?? ""})`,
-    `products   ${machine.gemm}, ${machine.threads} threads`,
+    `products   ${machine.gemm} (${whyTheseProducts(machine)}), ${machine.threads} threads`,
     `back end   ${backend?.device ?? ""}, ${backend?.dtype ?? ""} (${backend?.why ?? ""})`,
   );
   return lines.join("\n");
+}
+
+function whyTheseProducts({ gemm, onednn, amxBf16 }: NonNullable<Diagnosis["machine"]>): string {
+  if (process.env["POLYPACA_GEMM"]) return "POLYPACA_GEMM asks for it";
+  if (gemm !== "portable") return "this CPU has AMX";
+  if (onednn !== "") return `faster here than oneDNN ${onednn}, which is built in: POLYPACA_GEMM=onednn uses it`;
+  return amxBf16
+    ? "no oneDNN in this build, which has AMX kernels: apt-get install libdnnl-dev, then npm run build"
+    : "no oneDNN in this build, none needed: it pays with AMX only";
 }

@@ -180,7 +180,10 @@ export interface MachineInfo {
   readonly isa: string;
   readonly bf16Dot: boolean;
   readonly amxBf16: boolean;
+  /** Whose dense products are used: "portable" (our own) or "oneDNN 2.6.3". */
   readonly gemm: string;
+  /** The oneDNN version this build was linked with; empty without it. */
+  readonly onednn: string;
   readonly threads: number;
   readonly memoryAvailable: number;
   readonly memoryTotal: number;

@@ -107,4 +107,20 @@ describe("polypaca doctor", () => {
     expect(exitCode).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({ node: process.version, addon: null, problem: expect.stringMatching(/^ADDON: /) });
   });
+
+  it("names the products that POLYPACA_GEMM asks for, and says what a build without oneDNN needs", () => {
+    const { onednn } = JSON.parse(runCli(["doctor", "--json"]).stdout).machine;
+    expect(runCli(["doctor"], { POLYPACA_GEMM: "portable" }).stdout).toMatch(/^products {3}portable \(POLYPACA_GEMM asks for it\)/m);
+    const asked = runCli(["doctor"], { POLYPACA_GEMM: "onednn" });
+    if (onednn === "")
+      expect(asked).toMatchObject({ exitCode: 1, stdout: expect.stringMatching(/this build has no oneDNN.*apt-get install libdnnl-dev/) });
+    else expect(asked.stdout).toContain(`products   oneDNN ${onednn} (POLYPACA_GEMM asks for it)`);
+  });
+
+  it("refuses an unknown POLYPACA_GEMM by name", () => {
+    expect(runCli(["doctor"], { POLYPACA_GEMM: "mkl" })).toMatchObject({
+      exitCode: 1,
+      stdout: expect.stringMatching(/POLYPACA_GEMM=mkl: expected portable or onednn/),
+    });
+  });
 });
