@@ -110,7 +110,11 @@ export function checkGradients(gradients: readonly NamedTensor[], reference: Gra
   }
   const surplus = gradients.find(({ name }) => !reference.expected.has(name));
   if (surplus) findings.fail(`gradient of ${surplus.name}: the reference has none`);
-  findings.within(`all ${reference.quantity} together: relative L2 error`, relativeL2(parts), limits.allGradients);
+  findings.within(
+    `all ${reference.quantity} together: relative L2 error`,
+    relativeL2(parts),
+    reference.quantity === "loraGradients" ? limits.allAdapterGradients : limits.allGradients,
+  );
   const norm = Math.hypot(...gradients.map(({ data }) => l2(data)));
   for (const [name, expected] of Object.entries(reference.gradNorm))
     findings.within(`${name}: relative error`, relativeError(norm, expected), limits.gradNorm);

@@ -12,6 +12,8 @@ export interface Limits {
   readonly gradient: number;
   /** Relative L2 of all gradients together. */
   readonly allGradients: number | null;
+  /** The same of the gradients of all adapters. */
+  readonly allAdapterGradients: number | null;
   /** Absolute value of gradients that are zero by mathematics. */
   readonly zeroGradient: number | null;
   /** A step's loss in a training curve. */
@@ -39,6 +41,7 @@ export const limitsOf: Readonly<Record<ComputeDType, Limits>> = {
     sequenceLoss: 5e-6,
     gradient: 2e-5,
     allGradients: 2e-5,
+    allAdapterGradients: 2e-5,
     zeroGradient: 1e-6,
     curveLoss: { measure: "absolute", limit: 2e-5 },
     gradNorm: 2e-5,
@@ -53,6 +56,7 @@ export const limitsOf: Readonly<Record<ComputeDType, Limits>> = {
     sequenceLoss: null,
     gradient: 4e-2,
     allGradients: 2.8e-2,
+    allAdapterGradients: 3.4e-2, // autocast differs by 3.32e-2 on 08-baichuan2-alibi: test/goldens/baichuan_bf16.py
     zeroGradient: null,
     curveLoss: { measure: "relative", limit: 1e-2 },
     gradNorm: null,
