@@ -9,34 +9,32 @@
 // a, da [N, I], u, du [N, I] (gelu) or [N, 2I] (swiglu), fp32 or bf16 in any mixture, rows ld apart; arithmetic is fp32.
 // Nothing is saved beyond u. a and du assign; du may be u itself, since an element is read before its place is written.
 #include "cpu/cpu_backend.h"
-#include "cpu/math.h"
 #include "cpu/rows.h"
+#include "cpu/vector_math.h"
 
 namespace polypaca::POLYPACA_ISA {
 namespace {
 
-constexpr float kSqrtHalf = 0.7071067811865476f, kInvSqrt2Pi = 0.3989422804014327f;
-constexpr float kSqrt2OverPi = 0.7978845608028654f, kCubic = 0.044715f;
-
-POLYPACA_INLINE float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+constexpr float kInvSqrt2Pi = 0.3989422804014327f, kSqrt2OverPi = 0.7978845608028654f, kCubic = 0.044715f;
 
 template <Activation kKind>
-POLYPACA_INLINE float gelu(float u) {
+POLYPACA_INLINE Floats gelu(Floats u) {
   if constexpr (kKind == Activation::gelu_erf) {
-    return 0.5f * u * (1.0f + fast_erf(u * kSqrtHalf));
+    return u * normal_cdf(u).cdf;
   } else {
-    return u * sigmoid(2.0f * kSqrt2OverPi * (u + kCubic * u * u * u));
+    return u * sigmoid_of(2.0f * kSqrt2OverPi * (u + kCubic * u * u * u));
   }
 }
 
 template <Activation kKind>
-POLYPACA_INLINE float gelu_derivative(float u) {
+POLYPACA_INLINE Floats gelu_derivative(Floats u) {
   if constexpr (kKind == Activation::gelu_erf) {
-    return 0.5f * (1.0f + fast_erf(u * kSqrtHalf)) + u * kInvSqrt2Pi * fast_exp(-0.5f * u * u);
+    const NormalCdf normal = normal_cdf(u);
+    return normal.cdf + u * kInvSqrt2Pi * normal.bell;
   } else {
     // Beyond 10 the slope is 0 or 1 to the last digit; going on would only overflow. e s is 1 - s without cancellation.
-    const float c = u < -10.0f ? -10.0f : (u > 10.0f ? 10.0f : u);
-    const float e = fast_exp(-2.0f * kSqrt2OverPi * (c + kCubic * c * c * c)), s = 1.0f / (1.0f + e);
+    const Floats c = select(u < all_lanes(-10.0f), all_lanes(-10.0f), select(u > all_lanes(10.0f), all_lanes(10.0f), u));
+    const Floats e = exp2_of(-2.0f * kSqrt2OverPi * 1.44269504f * (c + kCubic * c * c * c)), s = 1.0f / (1.0f + e);
     return s + 2.0f * kSqrt2OverPi * c * (1.0f + 3.0f * kCubic * c * c) * (e * s) * s;
   }
 }
@@ -47,13 +45,13 @@ void forward(Matrix a, Matrix u, int64_t N, int64_t I) {
   for (int64_t n = 0; n < N; ++n) {
     TA* an = row_of<TA>(a, n);
     const TU* un = row_of<TU>(u, n);
-#pragma omp simd
-    for (int64_t i = 0; i < I; ++i) {
-      const float x = to_float(un[i]);
+    for (int64_t i = 0; i < I; i += kLanes) {
+      const int64_t count = I - i;
+      const Floats x = load_floats(un + i, count);
       if constexpr (kKind == Activation::swiglu) {
-        store(an + i, x * sigmoid(x) * to_float(un[I + i]));
+        store_floats(an + i, x * sigmoid_of(x) * load_floats(un + I + i, count), count);
       } else {
-        store(an + i, gelu<kKind>(x));
+        store_floats(an + i, gelu<kKind>(x), count);
       }
     }
   }
@@ -66,15 +64,15 @@ void backward(Matrix du, Matrix da, Matrix u, int64_t N, int64_t I) {
     TDU* dun = row_of<TDU>(du, n);
     const TDA* dan = row_of<TDA>(da, n);
     const TU* un = row_of<TU>(u, n);
-#pragma omp simd
-    for (int64_t i = 0; i < I; ++i) {
-      const float x = to_float(un[i]), d = to_float(dan[i]);
+    for (int64_t i = 0; i < I; i += kLanes) {
+      const int64_t count = I - i;
+      const Floats x = load_floats(un + i, count), d = load_floats(dan + i, count);
       if constexpr (kKind == Activation::swiglu) {
-        const float s = sigmoid(x), p = to_float(un[I + i]);
-        store(dun + i, d * p * s * (1.0f + x * (1.0f - s)));
-        store(dun + I + i, d * x * s);
+        const Floats s = sigmoid_of(x), p = load_floats(un + I + i, count);
+        store_floats(dun + i, d * p * s * (1.0f + x * (1.0f - s)), count);
+        store_floats(dun + I + i, d * x * s, count);
       } else {
-        store(dun + i, d * gelu_derivative<kKind>(x));
+        store_floats(dun + i, d * gelu_derivative<kKind>(x), count);
       }
     }
   }

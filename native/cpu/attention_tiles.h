@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "cpu/gemm_micro.h"
 #include "cpu/rows.h"
+#include "cpu/vector_math.h"
 
 namespace polypaca::POLYPACA_ISA {
 
@@ -29,14 +30,12 @@ constexpr int kRowsAtOnce = 4, kVectorsAtOnce = 2;
 #endif
 
 typedef uint32_t Word __attribute__((may_alias));
-typedef int32_t Ints __attribute__((vector_size(4 * kLanes), may_alias));
 typedef float Floats4 __attribute__((vector_size(16), may_alias));
 
 POLYPACA_INLINE Floats& floats_at(float* p) { return *reinterpret_cast<Floats*>(p); }
 POLYPACA_INLINE const Floats& floats_at(const float* p) { return *reinterpret_cast<const Floats*>(p); }
 POLYPACA_INLINE Words words_at(const float* p) { return *reinterpret_cast<const Words*>(p); }
 POLYPACA_INLINE Word word_at(const float* p) { return *reinterpret_cast<const Word*>(p); }
-POLYPACA_INLINE Floats all_lanes(float x) { return x - Floats{}; }
 POLYPACA_INLINE Floats lane_numbers() {
   Floats lane;
   for (int l = 0; l < kLanes; ++l) lane[l] = float(l);
@@ -44,38 +43,6 @@ POLYPACA_INLINE Floats lane_numbers() {
 }
 
 POLYPACA_INLINE int64_t rounded_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
-
-POLYPACA_INLINE Floats larger_of(Floats a, Floats b) {
-#if defined(__AVX512F__)
-  return Floats(_mm512_maskz_max_ps(0xFFFF, __m512(a), __m512(b)));  // maskz: GCC 12 warns about its own plain forms (PR 105593)
-#else
-  return a > b ? a : b;
-#endif
-}
-
-/// 2^x for x <= 0 (or little above), relative error 1e-7; 2^-126 for everything below -126, so that no denormal slows a product.
-POLYPACA_INLINE Floats exp2_of(Floats x) {
-  x = larger_of(x, all_lanes(-126.0f));
-#if defined(__AVX512F__)
-  const Floats n = Floats(_mm512_maskz_roundscale_ps(0xFFFF, __m512(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#else
-  const float rounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const Floats shifted = x + rounder, n = shifted - rounder;
-#endif
-  const Floats r = x - n;  // exact; minimax polynomial of (2^r - 1) / r on [-1/2, 1/2], error 2e-9
-  Floats p = 1.535325924e-4f * r + 1.339900348e-3f;
-  p = p * r + 9.618438601e-3f;
-  p = p * r + 5.550332163e-2f;
-  p = p * r + 2.402264790e-1f;
-  p = p * r + 6.931472030e-1f;
-  p = p * r + 1.0f;
-#if defined(__AVX512F__)
-  return Floats(_mm512_maskz_scalef_ps(0xFFFF, __m512(p), __m512(n)));
-#else
-  const Ints power = (reinterpret_cast<const Ints&>(shifted) + 127) << 23;
-  return p * reinterpret_cast<const Floats&>(power);
-#endif
-}
 
 /// Tiles are sized for this head dimension.
 constexpr int64_t kMaxHeadDim = 256;

@@ -9,13 +9,13 @@
 #include <math.h>
 
 #include "cpu/cpu_backend.h"
-#include "cpu/math.h"
 #include "cpu/rows.h"
+#include "cpu/vector_math.h"
 
 namespace polypaca::POLYPACA_ISA {
 namespace {
 
-constexpr int64_t kBlock = 2048;
+constexpr int64_t kBlock = 2048;  // values, a multiple of every kLanes
 
 struct SoftmaxStatistics {
   float max;
@@ -23,22 +23,48 @@ struct SoftmaxStatistics {
 };
 
 template <typename T>
+POLYPACA_INLINE float largest(const T* z, int64_t count) {
+  float max = -INFINITY;
+  int64_t v = 0;
+  if (count >= kLanes) {
+    Floats lanes = load_floats(z);
+    for (v = kLanes; v + kLanes <= count; v += kLanes) lanes = larger_of(load_floats(z + v), lanes);
+    for (int l = 0; l < kLanes; ++l) max = lanes[l] > max ? lanes[l] : max;
+  }
+  for (; v < count; ++v) max = to_float(z[v]) > max ? to_float(z[v]) : max;
+  return max;
+}
+
+/// Sum of exp(z - max). Two vectors of partial sums: an addition waits for the one before it.
+template <typename T>
+POLYPACA_INLINE double sum_of_exponentials(const T* z, int64_t count, float max) {
+  Floats even{}, odd{};
+  int64_t v = 0;
+  for (; v + 2 * kLanes <= count; v += 2 * kLanes) {
+    even += exp_of(load_floats(z + v) - max);
+    odd += exp_of(load_floats(z + v + kLanes) - max);
+  }
+  even += odd;
+  double sum = 0.0;
+  for (int l = 0; l < kLanes; ++l) sum += double(even[l]);
+  for (; v < count; v += kLanes) {
+    const Floats last = exp_of(load_floats(z + v, count - v) - max);
+    for (int64_t l = 0; l < smaller(kLanes, count - v); ++l) sum += double(last[l]);
+  }
+  return sum;
+}
+
+template <typename T>
 POLYPACA_INLINE SoftmaxStatistics softmax_statistics(const T* z, int64_t V) {
   SoftmaxStatistics s{-INFINITY, 0.0};
   for (int64_t begin = 0; begin < V; begin += kBlock) {
-    const int64_t end = smaller(begin + kBlock, V);
-    float block_max = -INFINITY;
-#pragma omp simd reduction(max : block_max)
-    for (int64_t v = begin; v < end; ++v) {
-      const float x = to_float(z[v]);
-      block_max = x > block_max ? x : block_max;
-    }
+    const int64_t count = smaller(kBlock, V - begin);
+    const float block_max = largest(z + begin, count);
     if (block_max > s.max) {
       s.sum *= exp(double(s.max) - double(block_max));
       s.max = block_max;
     }
-    const float max = s.max;
-    s.sum += blocked_sum(end - begin, [&](int64_t v) { return fast_exp(to_float(z[begin + v]) - max); });
+    s.sum += sum_of_exponentials(z + begin, count, s.max);
   }
   return s;
 }
@@ -57,8 +83,7 @@ void cross_entropy_row(T* z, float* loss, int32_t target, int64_t V, float grad_
   *loss = float(log(s.sum) + (double(s.max) - double(target_logit)));
   if (!with_gradient) return;
   const float max = s.max, factor = float(double(grad_scale) / s.sum);
-#pragma omp simd
-  for (int64_t v = 0; v < V; ++v) store(z + v, fast_exp(to_float(z[v]) - max) * factor);
+  for (int64_t v = 0; v < V; v += kLanes) store_floats(z + v, exp_of(load_floats(z + v, V - v) - max) * factor, V - v);
   const double probability = exp(double(target_logit) - double(max)) / s.sum;
   store(z + target, float((probability - 1.0) * double(grad_scale)));
 }
