@@ -95,37 +95,46 @@ export function linePanel(title: string, xTitle: string, lines: readonly Line[],
         element("title", {}, `${series.name}, ${amount(x)}: ${amount(y)}`),
       ),
     ]),
-    ...lastValue(points.at(-1), series, xOf, scale),
   ]);
   const axis = text(xTitle, { x: area.x + area.width / 2, y: bottom + 36, "font-size": 12, fill: ink.soft, "text-anchor": "middle" });
-  return element("g", {}, ...frame(title, area, scale), ...ticks, axis, ...drawn);
+  return element("g", {}, ...frame(title, area, scale), ...ticks, axis, ...drawn, ...lastValues(lines, xOf, scale));
 }
 
-function lastValue(point: Line["points"][number] | undefined, series: Series, xOf: (x: number) => number, scale: Scale): string[] {
-  if (!point) return [];
-  const style = { "font-size": 11, "font-weight": 600, fill: series.color, "text-anchor": "end" };
-  return [text(amount(point.y), { class: "value", x: xOf(point.x) + 8, y: scale.y(point.y) - 9, ...style })];
+/** Each line's last value, at its end: above the line that ends highest, below the one that ends lowest, so that they do not cover each other. */
+function lastValues(lines: readonly Line[], xOf: (x: number) => number, scale: Scale): string[] {
+  const ends = lines
+    .flatMap(({ series, points }) => points.slice(-1).map((point) => ({ series, point })))
+    .sort((a, b) => b.point.y - a.point.y);
+  return ends.map(({ series, point }, rank) => {
+    const style = { "font-size": 11, "font-weight": 600, fill: series.color, "text-anchor": "end" };
+    return text(amount(point.y), {
+      class: "value",
+      x: xOf(point.x) + 8,
+      y: scale.y(point.y) + (rank === 0 ? -9 : 6 + 13 * rank),
+      ...style,
+    });
+  });
 }
 
-/** Squares with names, in a row that starts at (x, y). */
-export function legend(series: readonly Series[], x: number, y: number): string {
-  let at = x;
+const legendRow = 20;
+
+/** Squares with names, in rows from (x, y) on that end before `right`; `height` is what further rows take below the first. */
+export function legend(series: readonly Series[], x: number, y: number, right: number): { readonly svg: string; readonly height: number } {
+  let at = { x, y };
   const items = series.flatMap(({ name, color }) => {
-    const square = element("rect", { class: "key", x: at, y: y - 10, width: 12, height: 12, rx: 2, fill: color });
-    const label = text(name, { x: at + 18, y, "font-size": 12, fill: ink.strong });
-    at += 36 + 6.6 * name.length;
+    const width = 34 + 6.8 * name.length;
+    if (at.x > x && at.x + width > right) at = { x, y: at.y + legendRow };
+    const square = element("rect", { class: "key", x: at.x, y: at.y - 10, width: 12, height: 12, rx: 2, fill: color });
+    const label = text(name, { x: at.x + 18, y: at.y, "font-size": 12, fill: ink.strong });
+    at = { ...at, x: at.x + width };
     return [square, label];
   });
-  return element("g", {}, ...items);
+  return { svg: element("g", {}, ...items), height: at.y - y };
 }
 
-export function heading(title: string, subtitle: string, x: number, y: number): string {
-  return element(
-    "g",
-    {},
-    text(title, { x, y, "font-size": 18, "font-weight": 600, fill: ink.strong }),
-    text(subtitle, { x, y: y + 20, "font-size": 12, fill: ink.soft }),
-  );
+export function heading(title: string, subtitles: readonly string[], x: number, y: number): string {
+  const lines = subtitles.map((subtitle, i) => text(subtitle, { x, y: y + 20 + 17 * i, "font-size": 12, fill: ink.soft }));
+  return element("g", {}, text(title, { x, y, "font-size": 18, "font-weight": 600, fill: ink.strong }), ...lines);
 }
 
 interface Scale {

@@ -36,11 +36,12 @@ function plotBars(report: BenchReport): string {
   const width = Math.max(560, margin.left + margin.right + bars * 50 + speed.length * 26);
   const area = { x: margin.left, width: width - margin.left - margin.right, height: 220 };
   const series = [...new Map(speed.flatMap((group) => group.bars.map((bar) => [bar.series.name, bar.series] as const))).values()];
-  return picture({ width, height: 770 }, "LoRA against FFT: tokens per second and peak memory", [
-    heading("LoRA against FFT, one training step", subtitleOf(report), margin.left - 48, 36),
-    legend(series, margin.left - 48, 86),
-    barPanel("Tokens per second (more is better)", speed, { ...area, y: 134 }),
-    barPanel("Peak memory of the process, MiB (less is better)", memory, { ...area, y: 464 }),
+  const names = legend(series, margin.left - 48, 102, width - 12);
+  return picture({ width, height: 756 + names.height }, "LoRA against FFT: tokens per second and peak memory", [
+    heading("LoRA against FFT, one training step", [subtitleOf(report), batchOf(report)], margin.left - 48, 36),
+    names.svg,
+    barPanel("Tokens per second (more is better)", speed, { ...area, y: 150 + names.height }),
+    barPanel("Peak memory of the process, MiB (less is better)", memory, { ...area, y: 466 + names.height }),
   ]);
 }
 
@@ -76,10 +77,10 @@ function groupsOf(
 }
 
 function plotSweep(report: BenchReport, { parameter, points, shape }: NonNullable<BenchReport["sweep"]>): string {
-  const names = [...new Set(points.map(({ method, dtype }) => `${methodName(method)} ${dtype}`))];
+  const lineNames = [...new Set(points.map(({ method, dtype }) => `${methodName(method)} ${dtype}`))];
   const values = [...new Set(points.map(({ value }) => value))];
   const linesOf = (pick: (point: (typeof points)[number]) => Omit<Line["points"][number], "x">): Line[] =>
-    names.map((name, i) => {
+    lineNames.map((name, i) => {
       const series: Series = { name: `polypaca ${name}`, color: lineColors[i % lineColors.length]! };
       const own = points.filter(({ method, dtype }) => `${methodName(method)} ${dtype}` === name);
       // FFT has no rank: its one measurement holds for every rank.
@@ -93,15 +94,17 @@ function plotSweep(report: BenchReport, { parameter, points, shape }: NonNullabl
   const width = 720;
   const area = { x: margin.left, width: width - margin.left - margin.right, height: 230 };
   const axis = axisTitles[parameter];
-  return picture({ width, height: 790 }, `Cost per token by ${axis}`, [
-    heading(`How the cost of a token grows with ${axis}`, `${subtitleOf(report)}; first point: ${shape}`, margin.left - 48, 36),
-    legend(
-      cost.map(({ series }) => series),
-      margin.left - 48,
-      86,
-    ),
-    linePanel("Microseconds per token (whisker: quartiles of the steps)", axis, cost, { ...area, y: 134 }),
-    linePanel("Peak memory of the process, MiB", axis, memory, { ...area, y: 478 }),
+  const names = legend(
+    cost.map(({ series }) => series),
+    margin.left - 48,
+    102,
+    width - 12,
+  );
+  return picture({ width, height: 796 + names.height }, `Cost per token by ${axis}`, [
+    heading(`How the cost of a token grows with ${axis}`, [subtitleOf(report), `at the first point: ${shape}`], margin.left - 48, 36),
+    names.svg,
+    linePanel("Microseconds per token (whiskers: quartiles of the steps)", axis, cost, { ...area, y: 150 + names.height }),
+    linePanel("Peak memory of the process, MiB", axis, memory, { ...area, y: 492 + names.height }),
   ]);
 }
 
@@ -112,6 +115,13 @@ const axisTitles: Readonly<Record<NonNullable<BenchReport["sweep"]>["parameter"]
   rank: "LoRA rank",
   "micro-batch": "sequences per micro-batch",
 };
+
+/** The batch, where all cases have the same. */
+function batchOf({ cases }: BenchReport): string {
+  const batches = new Set(cases.map(({ shape }) => shape.slice(shape.lastIndexOf(", ") + 2)));
+  const rounds = Math.min(...cases.map(({ steps }) => steps));
+  return `${batches.size === 1 ? `${[...batches][0]} per step, ` : ""}medians of ${rounds} steps`;
+}
 
 function subtitleOf({ machine }: BenchReport): string {
   return `${machine.cpu}, ${machine.threads} threads, ${machine.isa}`;

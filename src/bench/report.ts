@@ -68,6 +68,8 @@ export interface CaseResult {
 
 /** LoRA against FFT on one shape and dtype. Ratios of times are medians over rounds, in each of which the two ran side by side. */
 export interface MethodRatio {
+  /** Of the LoRA case. */
+  readonly key: string;
   readonly arch: string;
   readonly name: string;
   readonly shape: string;
@@ -128,7 +130,7 @@ function workOf({ method, shape, lora }: BenchCase): number {
 /** One ratio for every shape and dtype of which both methods were measured in the same rounds. */
 export function methodRatios(measurements: readonly CaseMeasurement[]): MethodRatio[] {
   return measurements.flatMap((lora) => {
-    const { shape, dtype, device, method } = lora.measured.benchCase;
+    const { key, shape, dtype, device, method } = lora.measured.benchCase;
     if (method !== "lora") return [];
     const isPartner = ({ measured: { benchCase } }: CaseMeasurement): boolean =>
       benchCase.method === "fft" && benchCase.shape === shape && benchCase.dtype === dtype && benchCase.device === device;
@@ -139,7 +141,7 @@ export function methodRatios(measurements: readonly CaseMeasurement[]): MethodRa
     const ratios = Array.from({ length: rounds }, (_, round) => lora.measured.steps[round]!.seconds / fft.measured.steps[round]!.seconds);
     const { median, low, high } = spreadOf(ratios);
     return {
-      ...{ arch: shape.spec.modelType, name: shape.name, shape: shape.description, dtype, device },
+      ...{ key, arch: shape.spec.modelType, name: shape.name, shape: shape.description, dtype, device },
       tokensPerSecond: 1 / median,
       ...{ stepSeconds: median, stepSecondsLow: low, stepSecondsHigh: high },
       peakMemory: lora.peakMemoryBytes / fft.peakMemoryBytes,

@@ -32,8 +32,7 @@ export function describeReport(report: BenchReport, comparison: Comparison | nul
   const shapes = [...new Map(cases.map((result) => [result.shape, result])).values()];
   return [
     `${machine.cpu}, ${machine.threads} threads, ${machine.isa}, products: ${machine.gemm}\n${peaks}`,
-    ...(cases.length === 0 ? [] : [shapes.map((result) => result.shape).join("\n"), caseTable(report)]),
-    ...(sweep ? [sweepTable(sweep)] : []),
+    ...(cases.length === 0 ? [] : [shapes.map((result) => result.shape).join("\n"), sweep ? sweepTable(sweep) : caseTable(report)]),
     ...(peer ? [peerTable(peer)] : []),
     ...(kernels ? [kernelTable(kernels)] : []),
     ...(comparison ? [comparisonTable(comparison)] : []),
@@ -42,8 +41,7 @@ export function describeReport(report: BenchReport, comparison: Comparison | nul
 }
 
 function caseTable({ cases, ratios }: BenchReport): string {
-  const ratioOf = (result: CaseResult) =>
-    result.method === "lora" ? ratios.find(({ shape, dtype }) => shape === result.shape && dtype === result.dtype) : undefined;
+  const ratioOf = ({ key }: CaseResult) => ratios.find((ratio) => ratio.key === key);
   const columns: Column<CaseResult>[] = [
     { title: "model", cell: ({ name }) => name, align: "left" },
     { title: "method", cell: ({ method }) => methodName(method), align: "left" },
@@ -73,6 +71,11 @@ function sweepTable({ parameter, points }: SweepReport): string {
       { title: "method", cell: ({ method }) => methodName(method), align: "left" },
       { title: "dtype", cell: ({ dtype }) => dtype, align: "left" },
       { title: "µs/token", cell: ({ microsecondsPerToken }) => microsecondsPerToken.toFixed(1) },
+      {
+        title: "±",
+        cell: ({ microsecondsPerToken: cost, microsecondsPerTokenLow: low, microsecondsPerTokenHigh: high }) =>
+          percent((high - low) / 2 / cost, 1),
+      },
       { title: "growth", cell: ({ growth }) => times(growth) },
       { title: "tokens/s", cell: ({ tokensPerSecond }) => number(tokensPerSecond) },
       { title: "peak MiB", cell: ({ peakMemoryBytes }) => mib(peakMemoryBytes) },
