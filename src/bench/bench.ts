@@ -7,7 +7,7 @@ import { resolveDevice, resolveDType } from "../native/model.js";
 import { openProgress, type Progress, type ProgressOutput } from "../train/progress.js";
 import { type BenchCase, type BenchShape, benchCases, benchShapes, type CaseFlags, type ShapeFlags } from "./cases.js";
 import { GemmPeak, peakProducts } from "./gemm-peak.js";
-import { type KernelReport, measureBandwidth, measureKernels } from "./kernels.js";
+import { type KernelReport, type KernelResult, kernelPlans, measureBandwidth, measureKernels } from "./kernels.js";
 import { measureSteps } from "./measure-steps.js";
 import { groupByMemory, type PlannedCase, planCases } from "./memory-fit.js";
 import { measurePeakMemory } from "./peak-memory.js";
@@ -31,7 +31,7 @@ export interface BenchSettings extends ShapeFlags {
 }
 
 /** Time for the measured steps of a whole run, where their number is not given. */
-const budgetSeconds = 75;
+const budgetSeconds = 65;
 /** Of the free memory, what models may take together: the children that measure peak memory, and the peer, want the rest. */
 const shareOfMemory = { alone: 0.8, withPeer: 0.5 };
 /** Of a run, the rounds before which the peer takes its turn: first, middle, last. */
@@ -173,7 +173,7 @@ class BenchRun {
     }
   }
 
-  /** One LoRA case per shape and dtype stands for its kernels. */
+  /** One case per shape and dtype stands for its kernels. */
   async measureKernels(cases: readonly BenchCase[]): Promise<KernelReport> {
     const seen = new Map<BenchShape, Set<ComputeDType>>();
     const chosen = cases.filter(({ shape, dtype }) => {
@@ -184,17 +184,20 @@ class BenchRun {
       return isNew;
     });
     const bandwidth = await measureBandwidth(this.#addon);
-    const progress = openProgress({ label: "kernels", start: 0, total: chosen.length }, this.#output);
-    const kernels = [];
+    const total = chosen.reduce((sum, { shape, dtype, lora }) => sum + kernelPlans(shape, dtype, lora).length, 0);
+    const progress = openProgress({ label: "kernels", start: 0, total }, this.#output);
+    const kernels: KernelResult[] = [];
     try {
-      for (const [i, benchCase] of chosen.entries()) {
+      let done = 0;
+      for (const benchCase of chosen) {
         const rates = { gemmPeak: this.gemm.peak(benchCase.dtype), bandwidth };
         const onKernel = (kernel: string): void => {
           if (this.#signal?.aborted) throw new PolypacaError("CANCELLED", "stopped while measuring kernels");
-          progress.update(i, `${labelOf(benchCase)}, ${kernel}`);
+          progress.update(done++, `${benchCase.shape.name} ${benchCase.dtype}, ${kernel}`);
         };
         kernels.push(...(await measureKernels(this.#addon, benchCase, rates, onKernel)));
       }
+      progress.update(total, "done");
     } finally {
       progress.stop();
     }
