@@ -23,7 +23,7 @@ export interface BenchSettings extends ShapeFlags {
   readonly device: string;
   readonly loraRank: number;
   readonly loraDropout: number;
-  /** Measured steps per case; null: what `budgetSeconds` allows, 5 to 15. 0, with `kernels`: none. */
+  /** Measured steps per case; null: what `budgetSeconds` allows, 3 to 15. 0, with `kernels`: none. */
   readonly steps: number | null;
   readonly sweep: SweepSettings | null;
   readonly kernels: boolean;
@@ -224,7 +224,7 @@ class BenchRun {
             "Work per token: FFT 6P, LoRA 4P + 6 x adapter parameters, and 12 x layers x hidden x mean attended length for attention; P leaves out the embedding's look-up and counts the LM head, for the rows that have a target. Recomputation is no work.",
             "Peak memory: high-water mark (VmHWM) of a process per case that runs it alone, Node included.",
           ]),
-      `GEMM peak: the fastest of ${peakProducts.length} large products (${peakProducts.map(({ N, rows, cols }) => `${N} x ${rows} x ${cols}`).join(", ")}) of this build, median of ${this.gemm.samples} samples taken before, between and after the rounds on the same threads.`,
+      `GEMM peak: the fastest of ${peakProducts.length} large products (${peakProducts.map(({ N, rows, cols }) => `${N} x ${rows} x ${cols}`).join(", ")}) of this build on the same threads, median of ${this.gemm.samples} samples taken ${measurements.length === 0 ? "before the kernels" : "before, between and after the rounds"}.`,
       ...(this.#peer instanceof Peer
         ? [
             "Peer: PyTorch takes its turns before, amid and after our rounds, a process per case, same shapes, tokens and threads. mixed: fp32 weights, bf16 autocast (our bf16 numerics); pure: everything in bf16.",

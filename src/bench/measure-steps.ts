@@ -15,7 +15,7 @@ export interface RoundPlan {
   readonly budgetSeconds: number;
 }
 
-const fewest = 5;
+const fewest = 3;
 const most = 15;
 
 export interface RoundHooks {

@@ -53,6 +53,8 @@ interface PeerReply {
 }
 
 interface PeerJob {
+  /** Of the case of ours that it stands against. */
+  readonly key: string;
   readonly shape: BenchShape;
   readonly method: Method;
   readonly numerics: PeerNumerics;
@@ -105,8 +107,8 @@ export class Peer {
 
   /** Runs every variant of these cases once, each in a process of its own. */
   async round(cases: readonly BenchCase[], signal?: AbortSignal): Promise<void> {
-    const shapes = new Set(cases.map(({ shape }) => shape));
-    for (const job of this.#jobs.filter(({ shape }) => shapes.has(shape))) {
+    const keys = new Set(cases.map(({ key }) => key));
+    for (const job of this.#jobs.filter(({ key }) => keys.has(key))) {
       if (this.#failures.has(job)) continue;
       try {
         const reply = (await runScript(
@@ -134,9 +136,7 @@ export class Peer {
     });
     const ratios = cases.flatMap((benchCase) => {
       const own = ours.get(benchCase.key);
-      const rivals = measured.filter(
-        ({ job }) => job.shape === benchCase.shape && job.method === benchCase.method && numericsOf(benchCase.dtype).includes(job.numerics),
-      );
+      const rivals = measured.filter(({ job }) => job.key === benchCase.key);
       const best = Math.max(...rivals.map(({ result }) => result.tokensPerSecond));
       if (!own) return [];
       return rivals.map(({ result }) => ({
@@ -173,7 +173,7 @@ export function numericsOf(dtype: ComputeDType): readonly PeerNumerics[] {
   return dtype === "bf16" ? ["mixed", "pure"] : ["fp32"];
 }
 
-function jobsOf({ shape, method, dtype, lora }: BenchCase): PeerJob[] {
+function jobsOf({ key, shape, method, dtype, lora }: BenchCase): PeerJob[] {
   const { modelType, hiddenSize, layers, heads, kvHeads, intermediateSize, vocabSize } = shape.spec;
   const numbers = {
     ...{ hidden: hiddenSize, layers, heads, "kv-heads": kvHeads, intermediate: intermediateSize, vocab: vocabSize },
@@ -182,7 +182,7 @@ function jobsOf({ shape, method, dtype, lora }: BenchCase): PeerJob[] {
   };
   const sizes = Object.entries(numbers).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
   return numericsOf(dtype).map((numerics) => ({
-    ...{ shape, method, numerics },
+    ...{ key, shape, method, numerics },
     arguments: ["--arch", modelType, "--method", method, "--numerics", numerics, ...sizes],
   }));
 }

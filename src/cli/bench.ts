@@ -28,7 +28,7 @@ export function registerBench(program: Command): void {
     .option("--device <NAME>", "auto or cpu", "auto")
     .option(
       "--steps <N>",
-      "measured steps per case (default: 5 to 15, by their time; 0 with --kernels: none)",
+      "measured steps per case (default: 3 to 15, by their time; 0 with --kernels: none)",
       numberFlag("--steps", { integer: true, min: 0 }),
     )
     .option("--sweep <WHAT>", "vary hidden, layers, seq, rank or micro-batch, values after = between commas: seq=128,256,512")

@@ -80,32 +80,25 @@ describe("polypaca bench", () => {
     expect(stdout.match(/^gpt_neox +(LoRA|FFT) +fp32 /gm)).toHaveLength(2);
   });
 
-  it("--compare exits with 1 where a case is slower than the saved one, and with 0 where none is", () => {
-    const [saved, slow] = [join(dir, "before.json"), join(dir, "slow.json")];
-    const args = [...tiny, "--arch", "bloom", "--dtype", "fp32", "--method", "lora"];
-    bench([...args, "--save", saved]);
-    const run = JSON.parse(readFileSync(saved, "utf8")) as BenchReport;
+  it("--compare exits with 1 where a case is slower than the saved one, with 0 where none is, and names what is missing", () => {
+    const run = JSON.parse(readFileSync(join(dir, "run.json"), "utf8")) as BenchReport;
     /** The saved run as if it had been measured at `factor` of its speed, without noise. */
-    const write = (path: string, factor: number): void => {
+    const saved = (name: string, factor: number): string => {
       const cases = run.cases.map((each) => {
         const stepSeconds = each.stepSeconds / factor;
-        return {
-          ...each,
-          tokensPerSecond: each.tokensPerSecond * factor,
-          stepSeconds,
-          stepSecondsLow: stepSeconds,
-          stepSecondsHigh: stepSeconds,
-        };
+        const quartiles = { stepSecondsLow: stepSeconds, stepSecondsHigh: stepSeconds };
+        return { ...each, tokensPerSecond: each.tokensPerSecond * factor, stepSeconds, ...quartiles };
       });
-      writeFileSync(path, JSON.stringify({ ...run, cases }));
+      writeFileSync(join(dir, name), JSON.stringify({ ...run, cases }));
+      return join(dir, name);
     };
-    write(slow, 1e-9);
-    expect(bench([...args, "--compare", slow])).toMatchObject({
-      comparison: { slower: 0, cases: [{ verdict: "faster" }], onlyBefore: [], onlyNow: [] },
-    });
-    write(saved, 1e9);
-    const result = bench([...args, "--compare", saved], 1); // the quartiles of two steps are never as far apart as half their median
-    expect(result).toMatchObject({ comparison: { slower: 1, cases: [{ verdict: "slower" }] } });
+    const args = [...tiny, "--arch", "bloom", "--dtype", "fp32", "--method", "lora", "--compare"];
+    const faster = bench([...args, saved("slow.json", 1e-9)]);
+    expect(faster).toMatchObject({ comparison: { slower: 0, cases: [{ verdict: "faster" }], differences: [], onlyNow: [] } });
+    const { onlyBefore } = faster.comparison as { readonly onlyBefore: readonly string[] };
+    expect(onlyBefore).toHaveLength(3);
+    // The quartiles of two steps are never as far apart as half their median, so no noise hides this.
+    expect(bench([...args, saved("fast.json", 1e9)], 1)).toMatchObject({ comparison: { slower: 1, cases: [{ verdict: "slower" }] } });
   });
 
   it("--sweep tabulates the growth of the cost per token", () => {
@@ -146,6 +139,30 @@ describe("polypaca bench", () => {
     const result = bench([...tiny, "--arch", "bloom", "--peer"], 0, { POLYPACA_PYTHON: "/nowhere/python3" }) as unknown as BenchReport;
     expect(result.peer).toMatchObject({ problem: expect.stringMatching(/\/nowhere\/python3.*apt-get install python3-torch/), cases: [] });
     expect(result.cases).toHaveLength(2);
+  });
+
+  it("--peer runs each variant before, amid and after our rounds and gives ratios against each, its fastest marked", () => {
+    const python = join(dir, "python3");
+    const log = join(dir, "peer.log");
+    // A stand-in for Python: pure runs twice as fast as mixed, in as much memory.
+    const reply = (seconds: string) => `echo '{"implementation": "stand-in", "seconds": [${seconds}], "peakMemoryBytes": 1000000000}'`;
+    const script = `#!/bin/sh\necho "$@" >> ${log}\ncase "$*" in *pure*) ${reply("0.5, 0.5, 0.5")};; *) ${reply("1, 1, 1")};; esac\n`;
+    writeFileSync(python, script, { mode: 0o755 });
+    const result = bench([...tiny, "--arch", "bloom", "--method", "lora", "--dtype", "bf16", "--peer"], 0, { POLYPACA_PYTHON: python });
+    const { peer, cases } = result as unknown as BenchReport;
+    expect(peer).toMatchObject({ problem: null, implementation: "stand-in", skipped: [] });
+    expect(peer!.cases.map(({ numerics, tokensPerSecond, steps }) => [numerics, tokensPerSecond, steps])).toEqual([
+      ["mixed", 16, 9],
+      ["pure", 32, 9],
+    ]);
+    expect(peer!.ratios.map(({ isFastest }) => isFastest)).toEqual([false, true]);
+    expect(peer!.ratios[1]!.tokensPerSecond).toBeCloseTo(cases[0]!.tokensPerSecond / 32, 6);
+    expect(peer!.ratios[0]!.peakMemory).toBeCloseTo(cases[0]!.peakMemoryBytes / 1e9, 9);
+    const calls = readFileSync(log, "utf8").trim().split("\n").slice(1); // the first asks what there is
+    expect(calls).toHaveLength(6);
+    expect(calls[0]).toMatch(
+      /--arch bloom --method lora --numerics mixed --hidden 32 --layers 1 .*--vocab 96 --seq 8 --micro-batch 2 .*--lora-rank 8 --lora-dropout 0.05 --threads \d+$/,
+    );
   });
 
   it("refuses a shape that does not fit with the predicted need, before allocating anything", () => {
