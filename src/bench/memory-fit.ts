@@ -30,11 +30,12 @@ export function planCases(addon: Addon, cases: readonly BenchCase[]): PlannedCas
   const short = plans.filter(({ plan }) => plan.total > available);
   if (short.length > 0) {
     const lines = short.map(({ benchCase, plan }) => `  ${benchCase.key}: ${mib(plan.total)} MiB (${partsOf(plan)})`);
-    const fitting = plans.some(({ benchCase, plan }) => benchCase.method === "lora" && plan.total <= available);
-    const advice = fitting ? "--method lora fits with some of these settings; or try" : "Try";
+    const loraFits = plans.some(({ benchCase, plan }) => benchCase.method === "lora" && plan.total <= available);
+    const narrower = short.some(({ benchCase }) => benchCase.dtype === "fp32") ? "--dtype bf16, " : "";
+    const advice = `Try ${loraFits ? "--method lora, " : ""}${narrower}a smaller --micro-batch or --seq, or a smaller shape.`;
     throw new PolypacaError(
       "OUT_OF_MEMORY",
-      `${mib(available)} MiB are available, which is too little for\n${lines.join("\n")}\n${advice} --dtype bf16, a smaller --micro-batch or --seq, or a smaller shape.`,
+      `${mib(available)} MiB are available, which is too little for\n${lines.join("\n")}\n${advice}`,
     );
   }
   return plans.map(({ benchCase, plan }) => ({ benchCase, plannedBytes: plan.total }));
