@@ -10,7 +10,12 @@ operation for operation as transformers' eager code computes them. The output sa
 --numerics mixed: fp32 weights and optimiser, bf16 autocast (what polypaca's bf16 training keeps);
            pure:  weights, gradients and Adam's moments in bf16 (PyTorch's fastest);
            fp32:  fp32 throughout.
-Prints one JSON object: tokensPerSecond, stepSeconds (median), spread, peakMemoryBytes (VmHWM), versions, implementation.
+
+The fastest honest variant of what this PyTorch has: scaled_dot_product_attention from 2.0 (with ALiBi as its mask); AdamW fused
+where the CPU has it (2.4), else foreach; torch.compile (2.0) where two timed steps of it beat two of eager code, else eager.
+--describe prints what would be used, without running anything.
+Prints one JSON object: tokensPerSecond, stepSeconds (median), seconds of every step, peakMemoryBytes (VmHWM), implementation; or
+{"error": ...} with exit code 3 where a package is missing.
 """
 import argparse, json, math, resource, sys, time
 
@@ -87,10 +92,11 @@ class Block(nn.Module):
             k = torch.cat((rotate(k[..., :n], cos, sin), k[..., n:]), -1)
         if k.shape[1] != H:
             k, v = (t.repeat_interleave(H // t.shape[1], 1) for t in (k, v))
+        if hasattr(F, "scaled_dot_product_attention"):
+            mask = tables["bias"].to(q.dtype) if a.arch == "bloom" else None
+            return self.dense(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None).transpose(1, 2).reshape(B, T, C))
         if a.arch == "bloom":
             scores = torch.baddbmm(tables["alibi"].to(q.dtype).expand(B, H, T, T).reshape(B * H, T, T), q.reshape(B * H, T, D), k.reshape(B * H, T, D).transpose(1, 2), alpha=1 / math.sqrt(D)).view(B, H, T, T)
-        elif hasattr(F, "scaled_dot_product_attention"):
-            return self.dense(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, T, C))
         else:
             scores = q @ k.transpose(2, 3) / math.sqrt(D)
         scores = scores.masked_fill(tables["mask"], torch.finfo(scores.dtype).min)
@@ -128,6 +134,7 @@ class Plain(nn.Module):
         if a.arch == "bloom":
             slopes = torch.tensor([2 ** (-8 * (i + 1) / a.heads) for i in range(a.heads)])
             self.tables["alibi"] = slopes.view(1, a.heads, 1, 1) * torch.arange(T).view(1, 1, 1, T)
+            self.tables["bias"] = self.tables["alibi"].masked_fill(self.tables["mask"], float("-inf"))
         else:
             n = D // 4 if a.arch == "gpt_neox" else D
             angle = torch.outer(torch.arange(T).float(), 10000.0 ** (-torch.arange(0, n, 2).float() / n))
@@ -177,6 +184,82 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def adamw(trained):
+    """The fastest AdamW that this version has for the CPU, and its name."""
+    for options, name in (({"fused": True}, "fused AdamW"), ({"foreach": True}, "foreach AdamW")):
+        try:
+            return torch.optim.AdamW(trained, lr=1e-4, **options), name
+        except (TypeError, ValueError, RuntimeError):
+            continue
+    return torch.optim.AdamW(trained, lr=1e-4), "AdamW"
+
+
+class Step:
+    """One optimiser step, timed: forward, loss, backward, clipping, AdamW. The batch is made before the clock starts."""
+
+    def __init__(self, a, model, loss_of):
+        self.a, self.loss_of = a, loss_of
+        self.trained = [q for q in model.parameters() if q.requires_grad]
+        self.optimizer, self.optimizer_name = adamw(self.trained)
+        self.loss = float("nan")
+
+    def __call__(self):
+        a = self.a
+        ids = torch.randint(0, a.vocab, (a.micro_batch, a.seq))
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.numerics == "mixed"):
+            loss = self.loss_of(ids)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - start
+        self.loss = float(loss.detach())
+        return seconds
+
+
+def faster_of_eager_and_compiled(step, warmup):
+    """Warms up, and leaves the faster form in `step`: its name, and the peak memory of eager code where that one stays."""
+    probes = 2
+    for _ in range(warmup):
+        step()
+    if not hasattr(torch, "compile"):
+        return "eager (this PyTorch has no torch.compile)", None
+    eager, eager_seconds = step.loss_of, min(step() for _ in range(probes))
+    eager_peak = peak_bytes()
+    try:
+        step.loss_of = torch.compile(eager)
+        for _ in range(warmup):
+            step()
+        if min(step() for _ in range(probes)) < eager_seconds:
+            return "torch.compile", None
+        reason = "torch.compile was slower"
+    except Exception as failure:  # no compiler, an operation that it cannot take: eager code is what its users have then
+        reason = f"torch.compile failed: {type(failure).__name__}"
+    step.loss_of = eager
+    step.optimizer.zero_grad(set_to_none=True)
+    step()
+    return f"eager ({reason})", eager_peak
+
+
+def implementation_of(wanted):
+    if wanted != "auto":
+        return wanted
+    try:
+        import transformers, peft  # noqa: F401
+        return "transformers"
+    except ImportError:
+        return "plain"
+
+
+def describe(implementation):
+    if implementation == "transformers":
+        import peft, transformers
+        return f"PyTorch {torch.__version__}, transformers {transformers.__version__}, PEFT {peft.__version__}"
+    attention = "scaled_dot_product_attention" if hasattr(F, "scaled_dot_product_attention") else "batched products and softmax (no scaled_dot_product_attention in this version)"
+    return f"PyTorch {torch.__version__}, models written in plain PyTorch (transformers and PEFT are not both installed), attention by {attention}"
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--arch", choices=["bloom", "gpt_neox", "llama"], default="bloom")
@@ -186,43 +269,29 @@ def main():
     p.add_argument("--method", choices=["lora", "fft"], default="lora")
     p.add_argument("--numerics", choices=["mixed", "pure", "fp32"], default="mixed")
     p.add_argument("--implementation", choices=["auto", "plain", "transformers"], default="auto")
+    p.add_argument("--describe", action="store_true")
     a = p.parse_args()
     a.kv_heads = a.kv_heads or a.heads
     a.intermediate = a.intermediate or 4 * a.hidden
+    implementation = implementation_of(a.implementation)
+    if a.describe:
+        print(json.dumps({"implementation": describe(implementation)}))
+        return
     torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    implementation = a.implementation
-    if implementation == "auto":
-        try:
-            import transformers, peft  # noqa: F401
-            implementation = "transformers"
-        except ImportError:
-            implementation = "plain"
     model, loss_of = (transformers_model if implementation == "transformers" else plain_model)(a)
     if a.numerics == "pure":
         model.to(torch.bfloat16)
     model.train()
-    trained = [q for q in model.parameters() if q.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, foreach=True)
-    seconds = []
-    for step in range(a.warmup + a.steps):
-        ids = torch.randint(0, a.vocab, (a.micro_batch, a.seq))
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.numerics == "mixed"):
-            loss = loss_of(ids)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step >= a.warmup:
-            seconds.append(time.perf_counter() - start)
-    seconds.sort()
-    median = seconds[len(seconds) // 2]
+    step = Step(a, model, loss_of)
+    form, peak = faster_of_eager_and_compiled(step, a.warmup)
+    seconds = [step() for _ in range(a.steps)]
+    median = sorted(seconds)[len(seconds) // 2]
     print(json.dumps({
-        "implementation": implementation + " PyTorch" if implementation == "plain" else implementation, "torch": torch.__version__,
-        "numerics": a.numerics, "method": a.method, "parameters": sum(q.numel() for q in model.parameters()), "trainableParameters": sum(q.numel() for q in trained),
-        "tokensPerSecond": a.micro_batch * a.seq / median, "stepSeconds": median, "stepSecondsMin": seconds[0], "stepSecondsMax": seconds[-1],
-        "loss": float(loss), "peakMemoryBytes": peak_bytes(), "threads": torch.get_num_threads()}))
+        "implementation": f"{describe(implementation)}, {step.optimizer_name}, {form}",
+        "numerics": a.numerics, "method": a.method, "parameters": sum(q.numel() for q in model.parameters()), "trainableParameters": sum(q.numel() for q in step.trained),
+        "tokensPerSecond": a.micro_batch * a.seq / median, "stepSeconds": median, "seconds": seconds,
+        "loss": step.loss, "peakMemoryBytes": peak or peak_bytes(), "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #include "binding/addon_data.h"
 #include "binding/from_js.h"
 #include "binding/job_runner.h"
+#include "binding/kernel_timer.h"
 #include "binding/model_wrap.h"
 #include "binding/probe.h"
 #include "binding/to_js.h"
@@ -72,6 +73,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("planMemory", Napi::Function::New(env, plan, "planMemory"));
   exports.Set("probe", Napi::Function::New(env, Probe, "probe"));
   exports.Set("measurePeak", Napi::Function::New(env, measure_peak, "measurePeak"));
+  exports.Set("timeKernel", Napi::Function::New(env, time_kernel, "timeKernel"));
   return exports;
 }
 

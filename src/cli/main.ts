@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { isUsageError, PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
+import { registerBench } from "./bench.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
 import { registerGenerate } from "./generate.js";
@@ -31,6 +32,7 @@ function createProgram(): Command {
     registerDoctor,
     registerInitModel,
     registerMerge,
+    registerBench,
   ];
   for (const add of register) add(program);
   return program;

@@ -192,6 +192,43 @@ export interface MachineInfo {
   readonly cuda: string; // "not built", or what was found
 }
 
+/** Sizes of one operation in the letters of native/backend/backend.h; those it does not use are left out. */
+export interface KernelShape {
+  /** Of activations and compute weights; the residual stream is fp32. */
+  readonly dtype: ComputeDType;
+  /** Norms: "rms", "layer"; activations: "gelu_erf", "gelu_tanh", "swiglu". */
+  readonly kind?: string;
+  /** Tokens, or rows of logits. */
+  readonly N?: number;
+  /** A weight's out and in features, and the adapter's rank beside it. */
+  readonly rows?: number;
+  readonly cols?: number;
+  readonly R?: number;
+  readonly C?: number;
+  readonly I?: number;
+  readonly V?: number;
+  readonly H?: number;
+  readonly G?: number;
+  readonly D?: number;
+  readonly sequenceLength?: number;
+  readonly rotaryDim?: number;
+  readonly alibi?: boolean;
+  /** Values of an optimiser range, or of each of triad's three arrays. */
+  readonly count?: number;
+  readonly dropout?: number;
+  /** The weight changes every step (linear layers); its gradient is wanted (norms). */
+  readonly trained?: boolean;
+  /** linear_forward adds into the fp32 residual stream. */
+  readonly residualOutput?: boolean;
+}
+
+export interface KernelTiming {
+  /** Median of a call. */
+  readonly seconds: number;
+  readonly fastest: number;
+  readonly calls: number;
+}
+
 export interface Addon {
   readonly version: string;
   machine(): MachineInfo;
@@ -203,6 +240,8 @@ export interface Addon {
   memoryUsage(): { readonly resident: number; readonly peakResident: number; readonly available: number };
   /** Runs one back-end operation on host arrays; for tests. See native/binding/probe.cpp. */
   probe(op: string, args: Record<string, unknown>): Record<string, Float32Array | number>;
-  /** Measured peak of dense products in GFLOP/s and copy bandwidth in GB/s. */
+  /** The micro-kernel alone, its panels in the cache, all threads: GFLOP/s that no product can exceed. */
   measurePeak(dtype: ComputeDType, milliseconds: number): Promise<number>;
+  /** Times one back-end operation, or memory ("triad"), on buffers of its own. See native/binding/kernel_timer.cpp. */
+  timeKernel(op: string, shape: KernelShape, milliseconds: number): Promise<KernelTiming>;
 }

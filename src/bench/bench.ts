@@ -1,0 +1,251 @@
+/** `polypaca bench`: LoRA against FFT on this machine. Decides what is measured and in what order, and gathers the report. */
+import { cpus, platform, release } from "node:os";
+import { PolypacaError } from "../errors.js";
+import type { Addon, ComputeDType } from "../native/addon-types.js";
+import { loadAddon } from "../native/load.js";
+import { resolveDevice, resolveDType } from "../native/model.js";
+import { openProgress, type Progress, type ProgressOutput } from "../train/progress.js";
+import { type BenchCase, type BenchShape, benchCases, benchShapes, type CaseFlags, type ShapeFlags } from "./cases.js";
+import { GemmPeak, peakProducts } from "./gemm-peak.js";
+import { type KernelReport, type KernelResult, kernelPlans, measureBandwidth, measureKernels } from "./kernels.js";
+import { measureSteps } from "./measure-steps.js";
+import { groupByMemory, type PlannedCase, planCases } from "./memory-fit.js";
+import { measurePeakMemory } from "./peak-memory.js";
+import { absentPeer, Peer, type PeerReport } from "./peer.js";
+import { type BenchMachine, type BenchReport, type CaseMeasurement, caseResult, methodRatios } from "./report.js";
+import { type SweepSettings, type SweptCase, sweepReport, sweptCases } from "./sweep.js";
+import type { Method } from "./work.js";
+
+export interface BenchSettings extends ShapeFlags {
+  readonly methods: readonly Method[];
+  /** null: both; with `peer` or `sweep` the machine's default alone. */
+  readonly dtypes: readonly ComputeDType[] | null;
+  readonly device: string;
+  readonly loraRank: number;
+  readonly loraDropout: number;
+  /** Measured steps per case; null: what `budgetSeconds` allows, 3 to 15. 0, with `kernels`: none. */
+  readonly steps: number | null;
+  readonly sweep: SweepSettings | null;
+  readonly kernels: boolean;
+  readonly peer: boolean;
+}
+
+/** Time for the measured steps of a whole run, where their number is not given. */
+const budgetSeconds = 65;
+/** Of the free memory, what models may take together: the children that measure peak memory, and the peer, want the rest. */
+const shareOfMemory = { alone: 0.8, withPeer: 0.5 };
+/** Of a run, the rounds before which the peer takes its turn: first, middle, last. */
+const peerRounds = 3;
+
+/**
+ * Runs the bench. Progress goes to `output`.
+ *
+ * @throws PolypacaError `USAGE`, `BAD_CONFIG`, `INVALID_ARGUMENT` for a shape that cannot be; `OUT_OF_MEMORY`, before anything is
+ *   allocated, for one that does not fit; `CANCELLED`
+ */
+export async function runBench(
+  settings: BenchSettings,
+  { output, signal }: { readonly output: ProgressOutput; readonly signal?: AbortSignal },
+): Promise<BenchReport> {
+  checkSettings(settings);
+  const addon = loadAddon();
+  const { cases, swept } = chosenCases(addon, settings);
+  const planned = planCases(addon, cases);
+  const run = new BenchRun(addon, settings, output, signal);
+  const timesSteps = settings.steps !== 0;
+  const measurements = timesSteps ? await run.measureCases(planned) : [];
+  if (!timesSteps) await run.gemm.sample();
+  const kernels = settings.kernels ? await run.measureKernels(cases) : null;
+  const gemmPeak = { fp32: run.gemm.peak("fp32"), bf16: run.gemm.peak("bf16") };
+  const results = measurements.map((measurement) => caseResult(measurement, gemmPeak[measurement.measured.benchCase.dtype]));
+  return {
+    machine: describeMachine(addon),
+    gemmPeak,
+    gemmProducts: { fp32: run.gemm.products("fp32"), bf16: run.gemm.products("bf16") },
+    microKernelPeak: { fp32: await addon.measurePeak("fp32", 200), bf16: await addon.measurePeak("bf16", 200) },
+    cases: results,
+    ratios: methodRatios(measurements),
+    peer: run.peerReport(new Map(results.map((result) => [result.key, result])), cases),
+    sweep: settings.sweep && timesSteps ? sweepReport(settings.sweep, swept, results) : null,
+    kernels,
+    method: run.describeMethod(measurements),
+  };
+}
+
+/** Flags that contradict each other. */
+function checkSettings({ steps, kernels, sweep, archs, peer }: BenchSettings): void {
+  const refuse = (message: string): never => {
+    throw new PolypacaError("USAGE", message);
+  };
+  if (steps === 0 && !kernels) refuse("--steps 0: measures nothing without --kernels. Give --steps 1 or more, or add --kernels.");
+  if (steps === 0 && (sweep !== null || peer)) refuse("--steps 0: --sweep and --peer need steps. Leave --steps out.");
+  if (sweep !== null && archs !== null && archs.length > 1) {
+    refuse(`--sweep: one model at a time, --arch names ${archs.length}. Give one (default with --sweep: bloom).`);
+  }
+}
+
+function chosenCases(
+  addon: Addon,
+  settings: BenchSettings,
+): { readonly cases: readonly BenchCase[]; readonly swept: readonly SweptCase[] } {
+  const isLong = settings.peer || settings.sweep !== null;
+  const usual: readonly ComputeDType[] = isLong ? [resolveDType(addon, undefined)] : ["bf16", "fp32"];
+  const caseFlags: CaseFlags = { ...settings, dtypes: settings.dtypes ?? usual, device: resolveDevice(settings.device) };
+  if (settings.sweep === null) return { cases: benchCases(benchShapes(settings), caseFlags), swept: [] };
+  const swept = sweptCases(settings.sweep, settings, caseFlags);
+  return { cases: swept.map(({ benchCase }) => benchCase), swept };
+}
+
+/** One run's instruments: what they gather on the way ends up in the report. */
+class BenchRun {
+  readonly gemm: GemmPeak;
+  readonly #addon: Addon;
+  readonly #settings: BenchSettings;
+  readonly #output: ProgressOutput;
+  readonly #signal: AbortSignal | undefined;
+  #peer: Peer | { readonly problem: string } | null = null;
+  #groups = 1;
+
+  constructor(addon: Addon, settings: BenchSettings, output: ProgressOutput, signal: AbortSignal | undefined) {
+    this.#addon = addon;
+    this.#settings = settings;
+    this.#output = output;
+    this.#signal = signal;
+    this.gemm = new GemmPeak(addon);
+  }
+
+  async measureCases(planned: readonly PlannedCase[]): Promise<CaseMeasurement[]> {
+    if (this.#settings.peer) await this.#findPeer(planned);
+    const peaks = await this.#peakMemory(planned);
+    const share = this.#settings.peer ? shareOfMemory.withPeer : shareOfMemory.alone;
+    const groups = groupByMemory(planned, share * this.#addon.memoryUsage().available);
+    this.#groups = groups.length;
+    const measurements: CaseMeasurement[] = [];
+    for (const [i, group] of groups.entries()) {
+      const measured = await this.#stepsOf(
+        group.map(({ benchCase }) => benchCase),
+        groups.length === 1 ? "steps" : `steps, group ${i + 1} of ${groups.length}`,
+      );
+      for (const [j, { benchCase, plannedBytes }] of group.entries()) {
+        measurements.push({ measured: measured[j]!, peakMemoryBytes: peaks.get(benchCase)!, plannedMemoryBytes: plannedBytes });
+      }
+    }
+    return measurements;
+  }
+
+  async #findPeer(planned: readonly PlannedCase[]): Promise<void> {
+    this.#peer = await Peer.find(
+      planned.map(({ benchCase }) => benchCase),
+      this.#addon.machine().threads,
+    );
+    if ("problem" in this.#peer) this.#output.stream.write(`${this.#peer.problem}\n`);
+  }
+
+  async #peakMemory(planned: readonly PlannedCase[]): Promise<Map<BenchCase, number>> {
+    const progress = openProgress({ label: "peak memory", start: 0, total: planned.length }, this.#output);
+    const peaks = new Map<BenchCase, number>();
+    try {
+      for (const [i, { benchCase }] of planned.entries()) {
+        progress.update(i, labelOf(benchCase));
+        peaks.set(benchCase, await measurePeakMemory(benchCase, this.#signal));
+      }
+      progress.update(planned.length, "done");
+    } finally {
+      progress.stop();
+    }
+    return peaks;
+  }
+
+  async #stepsOf(cases: readonly BenchCase[], label: string): ReturnType<typeof measureSteps> {
+    let progress: Progress | undefined;
+    const between = async (round: number, rounds: number): Promise<void> => {
+      progress ??= openProgress({ label, start: 0, total: rounds }, this.#output);
+      progress.update(round, `${cases.length} cases in turn`);
+      await this.gemm.sample();
+      const turns = new Set(Array.from({ length: peerRounds }, (_, turn) => Math.round((turn * rounds) / (peerRounds - 1))));
+      if (this.#peer instanceof Peer && turns.has(round)) await this.#peer.round(cases, this.#signal);
+    };
+    const plan = { rounds: this.#settings.steps, budgetSeconds: budgetSeconds / this.#groups };
+    try {
+      return await measureSteps(cases, plan, { between, signal: this.#signal });
+    } finally {
+      progress?.stop();
+    }
+  }
+
+  /** One case per shape and dtype stands for its kernels. */
+  async measureKernels(cases: readonly BenchCase[]): Promise<KernelReport> {
+    const seen = new Map<BenchShape, Set<ComputeDType>>();
+    const chosen = cases.filter(({ shape, dtype }) => {
+      const dtypes = seen.get(shape) ?? new Set();
+      seen.set(shape, dtypes);
+      const isNew = !dtypes.has(dtype);
+      dtypes.add(dtype);
+      return isNew;
+    });
+    const bandwidth = await measureBandwidth(this.#addon);
+    const total = chosen.reduce((sum, { shape, dtype, lora }) => sum + kernelPlans(shape, dtype, lora).length, 0);
+    const progress = openProgress({ label: "kernels", start: 0, total }, this.#output);
+    const kernels: KernelResult[] = [];
+    try {
+      let done = 0;
+      for (const benchCase of chosen) {
+        const rates = { gemmPeak: this.gemm.peak(benchCase.dtype), bandwidth };
+        const onKernel = (kernel: string): void => {
+          if (this.#signal?.aborted) throw new PolypacaError("CANCELLED", "stopped while measuring kernels");
+          progress.update(done++, `${benchCase.shape.name} ${benchCase.dtype}, ${kernel}`);
+        };
+        kernels.push(...(await measureKernels(this.#addon, benchCase, rates, onKernel)));
+      }
+      progress.update(total, "done");
+    } finally {
+      progress.stop();
+    }
+    return { bandwidth, kernels };
+  }
+
+  peerReport(results: Parameters<Peer["report"]>[0], cases: readonly BenchCase[]): PeerReport | null {
+    if (this.#peer === null) return null;
+    return this.#peer instanceof Peer ? this.#peer.report(results, cases) : absentPeer(this.#peer.problem);
+  }
+
+  describeMethod(measurements: readonly CaseMeasurement[]): string[] {
+    const { threads } = this.#addon.machine();
+    const steps = [...new Set(measurements.map(({ measured }) => measured.steps.length))].join(" or ");
+    const together =
+      this.#groups === 1
+        ? "all models alive in one process, one step of each per round, every other round backwards"
+        : `interleaved in one process in ${this.#groups} groups, because not all models fit in memory at once: one step of each per round`;
+    return [
+      ...(measurements.length === 0
+        ? []
+        : [
+            `Steps: ${steps} per case after 2 warm-up steps, ${together}; medians, ± is half the interquartile range. A step is forward, backward, clipping and AdamW on a new batch in which every token is labelled; ${threads} threads.`,
+            "Work per token: FFT 6P, LoRA 4P + 6 x adapter parameters, and 12 x layers x hidden x mean attended length for attention; P leaves out the embedding's look-up and counts the LM head, for the rows that have a target. Recomputation is no work.",
+            "Peak memory: high-water mark (VmHWM) of a process per case that runs it alone, Node included.",
+          ]),
+      `GEMM peak: the fastest of ${peakProducts.length} large products (${peakProducts.map(({ N, rows, cols }) => `${N} x ${rows} x ${cols}`).join(", ")}) of this build on the same threads, median of ${this.gemm.samples} samples taken ${measurements.length === 0 ? "before the kernels" : "before, between and after the rounds"}.`,
+      ...(this.#peer instanceof Peer
+        ? [
+            "Peer: PyTorch takes its turns before, amid and after our rounds, a process per case, same shapes, tokens and threads. mixed: fp32 weights, bf16 autocast (our bf16 numerics); pure: everything in bf16.",
+          ]
+        : []),
+    ];
+  }
+}
+
+function labelOf({ shape, method, dtype }: BenchCase): string {
+  return `${shape.name} ${method} ${dtype}`;
+}
+
+function describeMachine(addon: Addon): BenchMachine {
+  const cores = cpus();
+  return {
+    ...addon.machine(),
+    cpu: cores[0]?.model.trim() ?? "unknown",
+    logicalCores: cores.length,
+    system: `${platform()} ${release()} ${process.arch}`,
+    node: process.version,
+    polypaca: addon.version,
+  };
+}

@@ -1,0 +1,162 @@
+/** What is measured: shapes of models, and the cases (method x dtype) on each. Plain data, so that a child process can be sent one. */
+import { PolypacaError } from "../errors.js";
+import type { ModelShape } from "../families/family.js";
+import { configFromShape, type DecoderSpec, decoderSpecFromConfig, type ModelConfig, supportedModelTypes } from "../families/index.js";
+import { adapterParameterCount, parameterCount, studyLoraTargets } from "../families/parameters.js";
+import { modelPresets, presetConfig } from "../families/presets.js";
+import type { ComputeDType } from "../native/addon-types.js";
+import type { Method } from "./work.js";
+
+/** A model's shape and the batch it is trained on. */
+export interface BenchShape {
+  /** `model_type`, or the preset's name. */
+  readonly name: string;
+  /** Every size, for people and to tell shapes apart: "bloom, hidden 512, …, 4 x 256 tokens". */
+  readonly description: string;
+  readonly spec: DecoderSpec;
+  readonly sequenceLength: number;
+  /** Sequences of a step's one micro-batch. */
+  readonly microBatch: number;
+}
+
+export interface BenchCase {
+  /** Tells cases of one run apart, and finds the same case in another run. */
+  readonly key: string;
+  readonly shape: BenchShape;
+  readonly method: Method;
+  readonly dtype: ComputeDType;
+  readonly device: string;
+  /** Read by LoRA only. */
+  readonly lora: LoraCase;
+  readonly parameters: number;
+  readonly trainableParameters: number;
+}
+
+export interface LoraCase {
+  readonly rank: number;
+  readonly alpha: number;
+  readonly dropout: number;
+  readonly targets: readonly string[];
+}
+
+/** Sizes that replace a shape's own. */
+export interface ShapeFlags {
+  /** Model types; null: BLOOM, GPT-NeoX (Pythia) and LLaMA, or the preset's. */
+  readonly archs: readonly string[] | null;
+  readonly preset: string | null;
+  readonly hidden?: number | undefined;
+  readonly layers?: number | undefined;
+  readonly heads?: number | undefined;
+  readonly kvHeads?: number | undefined;
+  readonly intermediate?: number | undefined;
+  readonly vocab?: number | undefined;
+  readonly seq: number;
+  readonly microBatch: number;
+}
+
+/** Small enough that every variant of three of them runs in three minutes on two cores, large enough that dense products dominate. */
+const smallShapes: Readonly<Record<string, ModelShape>> = {
+  bloom: { hidden: 512, layers: 6, heads: 8, vocab: 32_000 },
+  gpt_neox: { hidden: 512, layers: 6, heads: 8, vocab: 50_304 },
+  llama: { hidden: 512, layers: 6, heads: 8, vocab: 32_000 },
+  baichuan: { hidden: 512, layers: 6, heads: 8, vocab: 32_000 },
+};
+
+const defaultArchs = ["bloom", "gpt_neox", "llama"];
+
+/**
+ * The shapes that the flags ask for.
+ *
+ * @throws PolypacaError `USAGE` for an unknown architecture or preset, or both of different kinds; `BAD_CONFIG`,
+ *   `INVALID_ARGUMENT` for sizes that contradict each other
+ */
+export function benchShapes(flags: ShapeFlags): BenchShape[] {
+  if (flags.preset !== null) return [presetShape(flags.preset, flags)];
+  return (flags.archs ?? defaultArchs).map((arch) => {
+    // Pythia is what people call it, gpt_neox what its config.json says.
+    const modelType = arch === "pythia" ? "gpt_neox" : arch;
+    const small = smallShapes[modelType];
+    if (small === undefined) {
+      throw new PolypacaError("USAGE", `--arch ${arch}: expected ${supportedModelTypes.join(", ")} (Pythia is gpt_neox).`);
+    }
+    const shape = withFlags(small, flags);
+    return shapeOf(modelType, configFromShape(modelType, shape), flags);
+  });
+}
+
+function presetShape(preset: string, flags: ShapeFlags): BenchShape {
+  const shape = Object.hasOwn(modelPresets, preset) ? modelPresets[preset as keyof typeof modelPresets].shape : undefined;
+  const config = presetConfig(preset, shape === undefined ? {} : withFlags(shape, flags));
+  const modelType = String(config.model_type);
+  const archs = (flags.archs ?? [modelType]).map((arch) => (arch === "pythia" ? "gpt_neox" : arch));
+  if (archs.some((arch) => arch !== modelType)) {
+    throw new PolypacaError("USAGE", `--arch ${archs.join(",")}: --preset ${preset} is ${modelType}. Leave --arch out.`);
+  }
+  return shapeOf(preset, config, flags);
+}
+
+/** A new hidden size brings its own number of heads and MLP width unless they are given too. */
+function withFlags(shape: ModelShape, { hidden, layers, heads, kvHeads, intermediate, vocab, seq }: ShapeFlags): ModelShape {
+  const { intermediate: usualIntermediate, maxPositions: usualPositions, ...rest } = shape;
+  const width = intermediate ?? (hidden === undefined ? usualIntermediate : undefined);
+  // null: ALiBi, without a limit. A published limit is no limit of speed.
+  const maxPositions = usualPositions === null ? null : Math.max(usualPositions ?? 2048, seq);
+  return {
+    ...rest,
+    hidden: hidden ?? shape.hidden,
+    layers: layers ?? shape.layers,
+    heads: heads ?? (hidden === undefined ? shape.heads : usualHeads(hidden)),
+    vocab: vocab ?? shape.vocab,
+    maxPositions,
+    ...(kvHeads !== undefined && { kvHeads }),
+    ...(width !== undefined && { intermediate: width }),
+  };
+}
+
+function usualHeads(hidden: number): number {
+  const headDim = [64, 32, 16, 8].find((size) => hidden % size === 0) ?? hidden;
+  return hidden / headDim;
+}
+
+function shapeOf(name: string, config: ModelConfig, { seq, microBatch }: ShapeFlags): BenchShape {
+  const spec = decoderSpecFromConfig(config, `the bench's ${name} shape`);
+  const { modelType, hiddenSize, layers, heads, kvHeads, intermediateSize, vocabSize } = spec;
+  const groups = kvHeads === heads ? "" : ` (${kvHeads} key/value)`;
+  const description = [
+    ...(name === modelType ? [modelType] : [`${name} (${modelType})`]),
+    ...[`hidden ${hiddenSize}`, `${layers} layers`, `${heads} heads${groups}`, `MLP ${intermediateSize}`],
+    ...[`vocabulary ${vocabSize.toLocaleString("en-US")}`, `${microBatch} x ${seq} tokens`],
+  ].join(", ");
+  return { name, description, spec, sequenceLength: seq, microBatch };
+}
+
+export interface CaseFlags {
+  readonly methods: readonly Method[];
+  readonly dtypes: readonly ComputeDType[];
+  readonly device: string;
+  readonly loraRank: number;
+  readonly loraDropout: number;
+}
+
+/** LoRA and FFT of one shape and dtype stand beside each other. */
+export function benchCases(shapes: readonly BenchShape[], flags: CaseFlags): BenchCase[] {
+  return shapes.flatMap((shape) => flags.dtypes.flatMap((dtype) => flags.methods.map((method) => caseOf(shape, method, dtype, flags))));
+}
+
+function caseOf(shape: BenchShape, method: Method, dtype: ComputeDType, { device, loraRank, loraDropout }: CaseFlags): BenchCase {
+  const targets = studyLoraTargets(shape.spec);
+  const lora: LoraCase = { rank: loraRank, alpha: 16, dropout: loraDropout, targets };
+  const parameters = parameterCount(shape.spec);
+  const adapter = adapterParameterCount(shape.spec, lora);
+  const variant = method === "lora" ? `LoRA rank ${loraRank} dropout ${loraDropout}` : "FFT";
+  return {
+    key: `${shape.description}, ${variant}, ${dtype}, ${device}`,
+    ...{ shape, method, dtype, device, lora },
+    parameters: method === "lora" ? parameters + adapter : parameters,
+    trainableParameters: method === "lora" ? adapter : parameters,
+  };
+}
+
+export function stepTokens({ sequenceLength, microBatch }: BenchShape): number {
+  return sequenceLength * microBatch;
+}

@@ -1,0 +1,61 @@
+/**
+ * The denominator of utilisation: the best rate that a large dense product of this build reaches on this machine, with the threads
+ * of this run and in the same minutes as the steps.
+ */
+import type { Addon, ComputeDType } from "../native/addon-types.js";
+import { medianOf } from "./statistics.js";
+
+/** Tokens x out features x in features, as training meets them. */
+export const peakProducts = [
+  { N: 1024, rows: 2048, cols: 512 },
+  { N: 1024, rows: 3072, cols: 768 },
+  { N: 1024, rows: 512, cols: 2048 },
+  { N: 2048, rows: 2048, cols: 2048 },
+] as const;
+
+export interface ProductRate {
+  readonly N: number;
+  readonly rows: number;
+  readonly cols: number;
+  /** Median over the run, in GFLOP/s. */
+  readonly gflops: number;
+}
+
+export class GemmPeak {
+  readonly #addon: Addon;
+  readonly #rates = new Map<ComputeDType, number[][]>();
+  readonly #milliseconds: number;
+
+  /** @param milliseconds of one sample of one product */
+  constructor(addon: Addon, milliseconds = 40) {
+    this.#addon = addon;
+    this.#milliseconds = milliseconds;
+  }
+
+  /** Measures every product once in each type; called before, between and after the steps. */
+  async sample(): Promise<void> {
+    for (const dtype of ["fp32", "bf16"] as const) {
+      const rates = this.#rates.get(dtype) ?? peakProducts.map(() => []);
+      this.#rates.set(dtype, rates);
+      for (const [i, product] of peakProducts.entries()) {
+        const { seconds } = await this.#addon.timeKernel("linear_forward", { dtype, ...product }, this.#milliseconds);
+        rates[i]!.push((2 * product.N * product.rows * product.cols) / seconds / 1e9);
+      }
+    }
+  }
+
+  /** Times the products were measured. */
+  get samples(): number {
+    return this.#rates.get("fp32")?.[0]?.length ?? 0;
+  }
+
+  products(dtype: ComputeDType): ProductRate[] {
+    const rates = this.#rates.get(dtype) ?? [];
+    return rates.map((values, i) => ({ ...peakProducts[i]!, gflops: medianOf(values) }));
+  }
+
+  /** The fastest product's median, in GFLOP/s. */
+  peak(dtype: ComputeDType): number {
+    return Math.max(...this.products(dtype).map(({ gflops }) => gflops));
+  }
+}

@@ -1,0 +1,98 @@
+import type { Command } from "commander";
+import type { BenchSettings } from "../bench/bench.js";
+import { choiceFlag, commaList, note, numberFlag, printResult, progressOutput, stoppable } from "./output.js";
+
+export function registerBench(program: Command): void {
+  const size = (flag: string) => numberFlag(flag, { integer: true, min: 1 });
+  program
+    .command("bench")
+    .description("Measures LoRA against FFT on this machine. Without flags: three small models, both methods, fp32 and bf16.")
+    .option("--arch <NAMES>", "bloom, gpt_neox (Pythia), llama, baichuan; several between commas", commaList)
+    .option("--preset <NAME>", "shape of a published model: bloom-560m, pythia-160m, llama-7b, …")
+    .option("--hidden <N>", "hidden size", size("--hidden"))
+    .option("--layers <N>", "blocks", size("--layers"))
+    .option("--heads <N>", "attention heads", size("--heads"))
+    .option("--kv-heads <N>", "key/value heads (llama)", size("--kv-heads"))
+    .option("--intermediate <N>", "width of the MLP", size("--intermediate"))
+    .option("--vocab <N>", "vocabulary size", size("--vocab"))
+    .option("--seq <N>", "tokens of a sequence", numberFlag("--seq", { integer: true, min: 2 }), 256)
+    .option("--micro-batch <N>", "sequences of a step", size("--micro-batch"), 4)
+    .option("--method <NAME>", "lora, fft or both", choiceFlag("--method", ["lora", "fft", "both"]), "both")
+    .option("--lora-rank <N>", "rank of the adapters", size("--lora-rank"), 8)
+    .option("--lora-dropout <P>", "dropout of the adapters' input", numberFlag("--lora-dropout", { min: 0, max: 0.99 }), 0.05)
+    .option(
+      "--dtype <TYPE>",
+      "fp32 or bf16 (default: both; with --peer or --sweep the machine's own)",
+      choiceFlag("--dtype", ["fp32", "bf16"]),
+    )
+    .option("--device <NAME>", "auto or cpu", "auto")
+    .option(
+      "--steps <N>",
+      "measured steps per case (default: 3 to 15, by their time; 0 with --kernels: none)",
+      numberFlag("--steps", { integer: true, min: 0 }),
+    )
+    .option("--sweep <WHAT>", "vary hidden, layers, seq, rank or micro-batch, values after = between commas: seq=128,256,512")
+    .option("--kernels", "also measure every kernel on its own")
+    .option("--peer", "also run PyTorch on the same shapes, in turn with ours (POLYPACA_PYTHON names the Python)")
+    .option("--save <FILE>", "keep the result, for --compare")
+    .option("--compare <FILE>", "compare with a saved result; exits with 1 where a case is slower beyond the noise of both")
+    .option("--plot <FILE.svg>", "draw tokens/s and memory, or with --sweep the growth of the cost per token")
+    .option("--json", "print the result as JSON")
+    .action(async ({ json, save, compare, plot, ...flags }: BenchFlags) => {
+      const [{ runBench }, { checkOutputs, writeOutputs }, { compareRuns, readSavedRun }, { describeReport }] = await Promise.all([
+        import("../bench/bench.js"),
+        import("../bench/outputs.js"),
+        import("../bench/compare.js"),
+        import("../bench/tables.js"),
+      ]);
+      const settings = await settingsOf(flags);
+      await checkOutputs({ save, plot });
+      const before = compare === undefined ? null : await readSavedRun(compare);
+      const report = await stoppable((signal) => runBench(settings, { output: progressOutput(), signal }));
+      for (const file of await writeOutputs(report, { save, plot })) note(`written: ${file}`);
+      const comparison = before && compareRuns(before, report);
+      printResult(json === true, { ...report, comparison }, () => describeReport(report, comparison));
+      if (comparison !== null && comparison.slower > 0) process.exitCode = 1;
+    });
+}
+
+interface BenchFlags {
+  readonly arch?: readonly string[];
+  readonly preset?: string;
+  readonly hidden?: number;
+  readonly layers?: number;
+  readonly heads?: number;
+  readonly kvHeads?: number;
+  readonly intermediate?: number;
+  readonly vocab?: number;
+  readonly seq: number;
+  readonly microBatch: number;
+  readonly method: "lora" | "fft" | "both";
+  readonly loraRank: number;
+  readonly loraDropout: number;
+  readonly dtype?: "fp32" | "bf16";
+  readonly device: string;
+  readonly steps?: number;
+  readonly sweep?: string;
+  readonly kernels?: true;
+  readonly peer?: true;
+  readonly save?: string;
+  readonly compare?: string;
+  readonly plot?: string;
+  readonly json?: true;
+}
+
+async function settingsOf({ arch, preset, method, dtype, steps, sweep, kernels, peer, ...rest }: BenchFlags): Promise<BenchSettings> {
+  const { parseSweep } = await import("../bench/sweep.js");
+  return {
+    ...rest,
+    archs: arch ?? null,
+    preset: preset ?? null,
+    methods: method === "both" ? ["lora", "fft"] : [method],
+    dtypes: dtype === undefined ? null : [dtype],
+    steps: steps ?? null,
+    sweep: sweep === undefined ? null : parseSweep(sweep),
+    kernels: kernels === true,
+    peer: peer === true,
+  };
+}

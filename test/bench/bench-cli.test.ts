@@ -1,0 +1,195 @@
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { BenchReport } from "../../src/bench/report.js";
+import { compile, runCli } from "../cli/run-cli.js";
+
+const tiny = ["--hidden", "32", "--layers", "1", "--vocab", "96", "--seq", "8", "--micro-batch", "2", "--steps", "2"];
+let dir: string;
+
+beforeAll(() => {
+  compile();
+  dir = mkdtempSync(join(tmpdir(), "polypaca-bench-cli-"));
+});
+
+function bench(args: readonly string[], exitCode = 0, env: Readonly<Record<string, string>> = {}): Record<string, unknown> {
+  const result = runCli(["bench", ...args, "--json"], env);
+  expect(result, result.stderr).toMatchObject({ exitCode });
+  expect(result.stdout.trimEnd()).not.toContain("\n");
+  return JSON.parse(result.stdout) as Record<string, unknown>;
+}
+
+const positive = expect.any(Number);
+
+describe("polypaca bench", () => {
+  it("gives the documented JSON, saves it and draws it", () => {
+    const [save, plot] = [join(dir, "run.json"), join(dir, "run.svg")];
+    const result = bench([...tiny, "--arch", "bloom,llama", "--dtype", "fp32", "--save", save, "--plot", plot]) as unknown as BenchReport;
+    expect(result).toMatchObject({
+      machine: { threads: positive, cpu: expect.any(String) },
+      gemmPeak: { fp32: positive, bf16: positive },
+      peer: null,
+    });
+    expect(result.cases.map(({ arch, method, dtype, device }) => [arch, method, dtype, device])).toEqual([
+      ["bloom", "lora", "fp32", "cpu"],
+      ["bloom", "fft", "fp32", "cpu"],
+      ["llama", "lora", "fp32", "cpu"],
+      ["llama", "fft", "fp32", "cpu"],
+    ]);
+    for (const each of result.cases) {
+      for (const field of [
+        "parameters",
+        "trainableParameters",
+        "tokensPerSecond",
+        "stepSeconds",
+        "forwardSeconds",
+        "backwardSeconds",
+      ] as const) {
+        expect(each[field], `${each.key}: ${field}`).toBeGreaterThan(0);
+      }
+      expect(each.optimizerSeconds).toBeGreaterThan(0);
+      expect(each.peakMemoryBytes).toBeGreaterThan(2 ** 20);
+      expect(each.utilization).toBeGreaterThan(0);
+      expect(each.steps).toBe(2);
+      expect(each.tokensPerSecond).toBeCloseTo(16 / each.stepSeconds, 3);
+      expect(Math.abs(each.loss - Math.log(96))).toBeLessThan(0.5); // a random model knows nothing
+    }
+    expect(result.ratios.map(({ arch }) => arch)).toEqual(["bloom", "llama"]);
+    expect(JSON.parse(readFileSync(save, "utf8"))).toEqual(JSON.parse(JSON.stringify({ ...result, comparison: undefined })));
+    expect(readFileSync(plot, "utf8").match(/class="bar"/g)).toHaveLength(8);
+  });
+
+  it("prints one table and how it was measured", () => {
+    const { exitCode, stdout } = runCli(["bench", ...tiny, "--arch", "gpt_neox", "--dtype", "fp32"]);
+    expect(exitCode).toBe(0);
+    for (const word of [
+      "tokens/s",
+      "forward",
+      "backward",
+      "optimizer",
+      "peak MiB",
+      "of GEMM peak",
+      "LoRA/FFT",
+      "GEMM peak:",
+      "2 warm-up steps",
+      "VmHWM",
+    ]) {
+      expect(stdout).toContain(word);
+    }
+    expect(stdout.match(/^gpt_neox +(LoRA|FFT) +fp32 /gm)).toHaveLength(2);
+  });
+
+  it("--compare exits with 1 where a case is slower than the saved one, with 0 where none is, and names what is missing", () => {
+    const run = JSON.parse(readFileSync(join(dir, "run.json"), "utf8")) as BenchReport;
+    /** The saved run as if it had been measured at `factor` of its speed, without noise. */
+    const saved = (name: string, factor: number): string => {
+      const cases = run.cases.map((each) => {
+        const stepSeconds = each.stepSeconds / factor;
+        const quartiles = { stepSecondsLow: stepSeconds, stepSecondsHigh: stepSeconds };
+        return { ...each, tokensPerSecond: each.tokensPerSecond * factor, stepSeconds, ...quartiles };
+      });
+      writeFileSync(join(dir, name), JSON.stringify({ ...run, cases }));
+      return join(dir, name);
+    };
+    const args = [...tiny, "--arch", "bloom", "--dtype", "fp32", "--method", "lora", "--compare"];
+    const faster = bench([...args, saved("slow.json", 1e-9)]);
+    expect(faster).toMatchObject({ comparison: { slower: 0, cases: [{ verdict: "faster" }], differences: [], onlyNow: [] } });
+    const { onlyBefore } = faster.comparison as { readonly onlyBefore: readonly string[] };
+    expect(onlyBefore).toHaveLength(3);
+    // The quartiles of two steps are never as far apart as half their median, so no noise hides this.
+    expect(bench([...args, saved("fast.json", 1e9)], 1)).toMatchObject({ comparison: { slower: 1, cases: [{ verdict: "slower" }] } });
+  });
+
+  it("--sweep tabulates the growth of the cost per token", () => {
+    const result = bench([...tiny, "--arch", "bloom", "--dtype", "fp32", "--sweep", "layers=1,2"]) as unknown as BenchReport;
+    expect(result.sweep!.points.map(({ value, method }) => [value, method])).toEqual([
+      [1, "lora"],
+      [1, "fft"],
+      [2, "lora"],
+      [2, "fft"],
+    ]);
+    expect(result.sweep!.points[0]!.growth).toBe(1);
+  });
+
+  it("--kernels gives a share of the peak or the bandwidth for every kernel; --steps 0 leaves the steps out", () => {
+    const flags = ["--hidden", "32", "--layers", "1", "--vocab", "96", "--seq", "8", "--micro-batch", "2", "--steps", "0"];
+    const result = bench([...flags, "--arch", "llama", "--dtype", "bf16", "--kernels"]) as unknown as BenchReport;
+    expect(result.cases).toEqual([]);
+    expect(result.kernels!.bandwidth).toBeGreaterThan(0);
+    const names = new Set(result.kernels!.kernels.map(({ kernel }) => kernel.split(",")[0]));
+    for (const kernel of [
+      "linear_forward",
+      "linear_backward_weight",
+      "attention_backward",
+      "cross_entropy",
+      "lora_down_backward",
+      "adamw",
+      "norm_backward",
+    ]) {
+      expect(names).toContain(kernel);
+    }
+    for (const { kernel, seconds, fraction } of result.kernels!.kernels) {
+      expect(seconds, kernel).toBeGreaterThan(0);
+      expect(fraction, kernel).toBeGreaterThan(0);
+    }
+  });
+
+  it("--peer without a Python says what is missing and measures ours all the same", () => {
+    const result = bench([...tiny, "--arch", "bloom", "--peer"], 0, { POLYPACA_PYTHON: "/nowhere/python3" }) as unknown as BenchReport;
+    expect(result.peer).toMatchObject({ problem: expect.stringMatching(/\/nowhere\/python3.*apt-get install python3-torch/), cases: [] });
+    expect(result.cases).toHaveLength(2);
+  });
+
+  it("--peer runs each variant before, amid and after our rounds and gives ratios against each, its fastest marked", () => {
+    const python = join(dir, "python3");
+    const log = join(dir, "peer.log");
+    // A stand-in for Python: pure runs twice as fast as mixed, in as much memory.
+    const reply = (seconds: string) => `echo '{"implementation": "stand-in", "seconds": [${seconds}], "peakMemoryBytes": 1000000000}'`;
+    const script = `#!/bin/sh\necho "$@" >> ${log}\ncase "$*" in *pure*) ${reply("0.5, 0.5, 0.5")};; *) ${reply("1, 1, 1")};; esac\n`;
+    writeFileSync(python, script, { mode: 0o755 });
+    const result = bench([...tiny, "--arch", "bloom", "--method", "lora", "--dtype", "bf16", "--peer"], 0, { POLYPACA_PYTHON: python });
+    const { peer, cases } = result as unknown as BenchReport;
+    expect(peer).toMatchObject({ problem: null, implementation: "stand-in", skipped: [] });
+    expect(peer!.cases.map(({ numerics, tokensPerSecond, steps }) => [numerics, tokensPerSecond, steps])).toEqual([
+      ["mixed", 16, 9],
+      ["pure", 32, 9],
+    ]);
+    expect(peer!.ratios.map(({ isFastest }) => isFastest)).toEqual([false, true]);
+    expect(peer!.ratios[1]!.tokensPerSecond).toBeCloseTo(cases[0]!.tokensPerSecond / 32, 6);
+    expect(peer!.ratios[0]!.peakMemory).toBeCloseTo(cases[0]!.peakMemoryBytes / 1e9, 9);
+    const calls = readFileSync(log, "utf8").trim().split("\n").slice(1); // the first asks what there is
+    expect(calls).toHaveLength(6);
+    expect(calls[0]).toMatch(
+      /--arch bloom --method lora --numerics mixed --hidden 32 --layers 1 .*--vocab 96 --seq 8 --micro-batch 2 .*--lora-rank 8 --lora-dropout 0.05 --threads \d+$/,
+    );
+  });
+
+  it("refuses a shape that does not fit with the predicted need, before allocating anything", () => {
+    const result = runCli(["bench", "--preset", "bloom-7b1", "--layers", "4000", "--dtype", "fp32"]);
+    expect(result.exitCode).toBe(1);
+    expect(result.stdout).toBe("");
+    expect(result.stderr).toMatch(/^OUT_OF_MEMORY: [\d,]+ MiB are available.*\n.*bloom-7b1.*LoRA.*: [\d,]+ MiB \(weights [\d,]+/);
+  });
+
+  it.each([
+    [["--arch", "gpt2"], "--arch gpt2"],
+    [["--preset", "nope"], "--preset nope"],
+    [["--method", "all"], "--method all"],
+    [["--dtype", "fp8"], "--dtype fp8"],
+    [["--seq", "1"], "--seq 1"],
+    [["--lora-dropout", "1"], "--lora-dropout 1"],
+    [["--sweep", "width"], "--sweep width"],
+    [["--sweep", "seq", "--arch", "bloom,llama"], "one model at a time"],
+    [["--steps", "0"], "--kernels"],
+    [["--plot", "run.png"], ".svg"],
+    [["--save", "/nowhere/at/all/run.json"], "/nowhere/at/all"],
+    [["--compare", "/nowhere/run.json"], "/nowhere/run.json"],
+    [["--hidden", "100", "--heads", "3"], "hidden size 100"],
+    [["--device", "tpu"], "--device tpu"],
+  ])("%s is refused as wrong usage", (flags, message) => {
+    const { exitCode, stdout, stderr } = runCli(["bench", ...flags]);
+    expect(stderr).toContain(message);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
+  });
+});
