@@ -86,7 +86,8 @@ struct AdamWRange {
 };
 
 struct AdamWOptions {
-  float learning_rate = 0, beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f;
+  float learning_rate = 0;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // double: 1 - 0.999f is 1.3e-5 off, and so would the second moment be
   int64_t step = 1;          // 1 for the first update: bias correction 1 - beta^step
   float grad_scale = 1.0f;   // clipping factor, applied to every gradient
 };

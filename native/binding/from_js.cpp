@@ -146,9 +146,9 @@ TrainerOptions trainer_options_from_js(const Napi::Value& value) {
   Napi::Object o = object_of(value, "trainer options");
   TrainerOptions t;
   t.full = choice<bool>(string_field(o, "method"), "method", {{"fft", true}, {"lora", false}});
-  t.beta1 = float(number_field(o, "beta1"));
-  t.beta2 = float(number_field(o, "beta2"));
-  t.epsilon = float(number_field(o, "epsilon"));
+  t.beta1 = number_field(o, "beta1");
+  t.beta2 = number_field(o, "beta2");
+  t.epsilon = number_field(o, "epsilon");
   t.weight_decay = float(number_field(o, "weightDecay"));
   t.max_grad_norm = float(number_field(o, "maxGradNorm"));
   t.recompute = choice<bool>(string_field(o, "recompute"), "recompute", {{"none", false}, {"block", true}});

@@ -367,9 +367,9 @@ void adamw(Backend& b, Args& a) {
   range.weight_decay = float(a.number("weightDecay", 0.0));
   AdamWOptions options;
   options.learning_rate = float(a.number("learningRate"));
-  options.beta1 = float(a.number("beta1", 0.9));
-  options.beta2 = float(a.number("beta2", 0.999));
-  options.epsilon = float(a.number("epsilon", 1e-8));
+  options.beta1 = a.number("beta1", 0.9);
+  options.beta2 = a.number("beta2", 0.999);
+  options.epsilon = a.number("epsilon", 1e-8);
   options.step = a.integer("step");
   options.grad_scale = float(a.number("gradScale", 1.0));
   b.adamw(range, options);

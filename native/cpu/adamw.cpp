@@ -18,10 +18,10 @@ struct Coefficients {
 };
 
 POLYPACA_INLINE Coefficients coefficients(const AdamWOptions& o, float weight_decay) {
-  const double lr = o.learning_rate, beta1 = o.beta1, beta2 = o.beta2;
-  const double correction1 = 1.0 - pow(beta1, double(o.step)), correction2 = 1.0 - pow(beta2, double(o.step));
-  return {o.grad_scale, o.beta1, float(1.0 - beta1), o.beta2, float(1.0 - beta2), float(1.0 - lr * double(weight_decay)),
-          float(lr / correction1), float(1.0 / sqrt(correction2)), o.epsilon};
+  const double lr = o.learning_rate;
+  const double correction1 = 1.0 - pow(o.beta1, double(o.step)), correction2 = 1.0 - pow(o.beta2, double(o.step));
+  return {o.grad_scale, float(o.beta1), float(1.0 - o.beta1), float(o.beta2), float(1.0 - o.beta2), float(1.0 - lr * double(weight_decay)),
+          float(lr / correction1), float(1.0 / sqrt(correction2)), float(o.epsilon)};
 }
 
 template <bool kCopies>

@@ -10,7 +10,8 @@ namespace polypaca {
 
 struct TrainerOptions {
   bool full = false;  // full-parameter fine-tuning; otherwise the adapter
-  float beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f, weight_decay = 0, max_grad_norm = 1;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  float weight_decay = 0, max_grad_norm = 1;
   bool recompute = false;
   int64_t micro_batch_tokens = 0;
   uint64_t seed = 0;
