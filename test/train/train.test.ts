@@ -104,6 +104,7 @@ describe("train", () => {
     expect(preview.targetTokens).toBeLessThan(preview.tokens);
     expect(preview.samples[0]?.labels[0]).toBe(-100);
     expect(text).toContain("masked");
+    expect(preview.samples[0]?.tokens.join("")).toContain("Below is an instruction that describes a task"); // text, not pieces
     expect(text).toContain("trained");
     expect(existsSync(out)).toBe(false);
   });
