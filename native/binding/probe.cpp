@@ -16,6 +16,7 @@
 #include "binding/probe_arguments.h"
 #include "binding/to_js.h"
 #include "core/error.h"
+#include "core/memory.h"
 
 namespace polypaca {
 namespace {
@@ -375,6 +376,14 @@ void adamw(Backend& b, Args& a) {
   b.adamw(range, options);
 }
 
+// ---- not an operation ----
+
+/// Bytes left under the control groups of a made-up file system; -1: no limit.
+void cgroup_available(Backend&, Args& a) {
+  const int64_t bytes = polypaca::cgroup_available(a.text("fileSystem"));
+  a.report("value", bytes == kNoMemoryLimit ? -1.0 : double(bytes));
+}
+
 struct Op {
   const char* name;
   void (*run)(Backend&, Args&);
@@ -389,6 +398,7 @@ constexpr Op kOps[] = {
     POLYPACA_OP(lora_down_backward), POLYPACA_OP(attention_forward), POLYPACA_OP(attention_backward),    POLYPACA_OP(attention_decode),
     POLYPACA_OP(cache_prompt),      POLYPACA_OP(activation_forward), POLYPACA_OP(activation_backward),   POLYPACA_OP(normalize_rows),
     POLYPACA_OP(normalize_rows_backward), POLYPACA_OP(cross_entropy), POLYPACA_OP(sum_of_squares),       POLYPACA_OP(adamw),
+    POLYPACA_OP(cgroup_available),
 };
 #undef POLYPACA_OP
 
