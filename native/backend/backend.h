@@ -74,6 +74,15 @@ struct LoraTerm {
   int64_t R = 0;
 };
 
+/// A product [M, K] x [K, N] that a run will ask for; M and K may turn out smaller (micro batches differ in length).
+struct ProductShape {
+  int64_t M = 0, N = 0, K = 0;
+  int64_t R = 0;             // rank of the adapter's term in the same sums
+  DType dtype = DType::f32;  // what is multiplied
+  bool prepared = false;     // [K, N] is a weight that is not trained: see prepare_weight
+  bool masked = false;       // [M, K] is read through a dropout mask
+};
+
 /// One contiguous run of trained values for the optimiser. All pointers to `count` elements.
 struct AdamWRange {
   float* master = nullptr;   // fp32 values, updated in place
@@ -139,6 +148,9 @@ class Backend {
   virtual void linear_backward_input(Matrix dx, Matrix dy, const Weight& w, int64_t N, float beta) = 0;
   /// dw fp32 [rows, cols], row stride ldw, = beta * dw + alpha * dy^T x.
   virtual void linear_backward_weight(float* dw, int64_t ldw, Matrix dy, Matrix x, int64_t N, int64_t rows, int64_t cols, float alpha, float beta) = 0;
+  /// Most memory that products, and the adapters' below, keep between calls once each of these was asked for. Not allocated by the
+  /// caller: the back end takes it at the first call that needs it.
+  virtual int64_t product_scratch_bytes(const ProductShape* products, int64_t count) const = 0;
   /// db fp32 [rows] adds the column sums of dy.
   virtual void linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) = 0;
 

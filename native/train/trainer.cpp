@@ -36,7 +36,7 @@ Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Decoder> decoder,
   const bool low = m.options.dtype == DType::bf16;
   const WorkspaceKind kind = options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train;
   memory_ = plan_memory(m, options_);
-  require_memory(memory_.gradients + memory_.optimizer + memory_.activations + memory_.head, "training", m.options.allow_overcommit);
+  require_memory(memory_.gradients + memory_.optimizer + memory_.activations + memory_.head + memory_.scratch, "training", m.options.allow_overcommit);
   try {
     if (options_.full) {
       m.is_trained = true;
@@ -195,26 +195,6 @@ void Trainer::restore(const std::vector<TensorSource>& sources, int64_t steps_ta
   }
   steps_ = steps_taken;
   values_changed();
-}
-
-MemoryPlan plan_memory(const Model& m, const TrainerOptions& options) {
-  MemoryPlan plan;
-  const bool low = m.options.dtype == DType::bf16;
-  const int64_t matrices = m.matrices.count(), vectors = m.vectors.count(), adapters = m.adapters.count();
-  plan.weights = matrices * (low ? 2 : 4) + vectors * 4 + adapters * (low ? 6 : 4);
-  auto prepared = [&](const Weight& w) { plan.weights += m.backend->prepared_bytes(w.rows, w.cols, m.options.dtype, options.full); };
-  for (const Layer& layer : m.layers) {
-    for (const Linear& linear : layer.linear) prepared(linear.weight);
-  }
-  prepared(m.embedding.weight.rows > 0 && m.spec.head == HeadKind::tied ? m.embedding.weight : m.head.weight);
-  if (m.spec.head == HeadKind::normalized) plan.weights += m.spec.vocab_size * m.spec.hidden_size * (low ? 2 : 4);
-  const int64_t trained = options.full ? matrices + vectors : adapters;
-  plan.gradients = trained * 4;
-  plan.optimizer = trained * 8 + (options.full && low ? matrices * 4 : 0);
-  Workspace ws = Decoder(const_cast<Model&>(m)).plan_training(options.recompute, options.micro_batch_tokens, options.full);
-  plan.head = ws.head_bytes;
-  plan.activations = ws.total_bytes - ws.head_bytes;
-  return plan;
 }
 
 }  // namespace polypaca

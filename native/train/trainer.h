@@ -25,7 +25,8 @@ struct StepResult {
 
 struct MemoryPlan {
   int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, head = 0;
-  int64_t total() const { return weights + gradients + optimizer + activations + head; }
+  int64_t scratch = 0;  // what the back end's products keep between calls: taken during step 1, not before it
+  int64_t total() const { return weights + gradients + optimizer + activations + head + scratch; }
 };
 
 /// What a model and its trainer will take, from shapes alone.

@@ -39,7 +39,7 @@ interface InspectFlags {
 function describe(report: ModelReport): string {
   const stored = Object.entries(report.dtypes).map(([dtype, values]) => `${values.toLocaleString("en-US")} in ${dtype}`);
   const memory = (plan: MemoryPlan): string => {
-    const parts = (["weights", "gradients", "optimizer", "activations", "head"] as const).map(
+    const parts = (["weights", "gradients", "optimizer", "activations", "head", "scratch"] as const).map(
       (part) => `${part} ${formatBytes(plan[part])}`,
     );
     return `${formatBytes(plan.total)} (${parts.join(", ")})`;

@@ -127,6 +127,8 @@ export interface MemoryPlan {
   readonly optimizer: number;
   readonly activations: number;
   readonly head: number;
+  /** Packing buffers of the matrix products. */
+  readonly scratch: number;
   readonly total: number;
 }
 

@@ -127,7 +127,7 @@ function describe(preview: TrainPreview): string {
     `first epoch: ${preview.tokens} tokens, ${preview.targetTokens} of them targets, in ${preview.microBatches} micro-batches of at most ${preview.microBatchTokens}`,
     `padding saved: ${saved.toFixed(1)}% of the ${preview.paddedTokens} tokens that padded micro-batches would take`,
     `memory: ${mib(memory.total)} (weights ${mib(memory.weights)}, gradients ${mib(memory.gradients)}, optimizer ${mib(memory.optimizer)}, ` +
-      `activations ${mib(memory.activations)}, head ${mib(memory.head)}) of ${mib(preview.memoryAvailable)} available`,
+      `activations ${mib(memory.activations)}, head ${mib(memory.head)}, scratch ${mib(memory.scratch)}) of ${mib(preview.memoryAvailable)} available`,
     ...preview.samples.flatMap(describeSample),
   ].join("\n");
 }
