@@ -13,18 +13,8 @@ export function registerInspect(program: Command): void {
     .option("--device <NAME>", "auto or cpu", "auto")
     .option("--json", "print the result as JSON")
     .action(async (dir: string, flags: InspectFlags) => {
-      const [{ inspectModel }, { loadAddon }, { resolveDevice, resolveDType }] = await Promise.all([
-        import("../inspect/inspect-model.js"),
-        import("../native/load.js"),
-        import("../native/model.js"),
-      ]);
-      const addon = loadAddon();
-      const report = await inspectModel(dir, {
-        addon,
-        device: resolveDevice(flags.device),
-        dtype: resolveDType(addon, flags.dtype),
-        microBatchTokens: flags.microBatchTokens,
-      });
+      const { inspectModel } = await import("../inspect/inspect-model.js");
+      const report = await inspectModel(dir, flags);
       printResult(flags.json === true, report, () => describe(report));
     });
 }
