@@ -184,10 +184,12 @@ class Backend {
 
   // ---- head and loss ----
   /// What of w [V, C] is its direction: w_hat[v] = w[v] / |w[v]|, inv_norm [V] = 1 / |w[v]| (Baichuan-2's head).
+  /// |w[v]| is taken as at least 1e-12, so that a row of zeros stays one (torch.nn.functional.normalize's floor).
   virtual void normalize_rows(Matrix w_hat, float* inv_norm, Matrix w, int64_t V, int64_t C) = 0;
   /// dw assigns (d_hat - w_hat (w_hat . d_hat)) * inv_norm, row by row; d_hat fp32 [V, C], dw may be d_hat itself.
   virtual void normalize_rows_backward(float* dw, const float* d_hat, Matrix w_hat, const float* inv_norm, int64_t V, int64_t C) = 0;
-  /// Per row r of `rows`: losses[r] = logsumexp(logits[r]) - logits[r][targets[r]] (fp32, assigned);
+  /// Per row r of `rows`: losses[r] = logsumexp(logits[r]) - logits[r][targets[r]] (fp32, assigned); a negative target is the
+  /// ignored label: loss 0, gradient 0.
   /// with_gradient: logits[r] becomes (softmax - onehot) * grad_scale in place, in the logits' dtype.
   virtual void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, float grad_scale, bool with_gradient) = 0;
 
