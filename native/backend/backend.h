@@ -94,6 +94,20 @@ struct AdamWRange {
   float weight_decay = 0.0f;
 };
 
+/// Values of a moment that share a scale, in its 8-bit form.
+constexpr int64_t kMomentBlock = 256;
+
+/// As AdamWRange, with moments as 8-bit codes of dynamic tree quantisation. Blocks start every kMomentBlock values; the last may be short.
+struct AdamW8bitRange {
+  float* master = nullptr;
+  uint8_t *m = nullptr, *v = nullptr;              // [count] codes: signed map, unsigned map
+  float *m_scale = nullptr, *v_scale = nullptr;    // [blocks] largest magnitude of each block; 0: all of it is zero, whatever the codes
+  const float* grad = nullptr;
+  bf16* copy = nullptr;
+  int64_t count = 0;
+  float weight_decay = 0.0f;
+};
+
 struct AdamWOptions {
   float learning_rate = 0;
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // double: 1 - 0.999f is 1.3e-5 off, and so would the second moment be
@@ -198,6 +212,9 @@ class Backend {
   virtual double sum_of_squares(const float* x, int64_t count) = 0;
   /// Adam with decoupled decay (Loshchilov & Hutter 2019): p *= 1 - lr * wd, then p -= lr * mhat / (sqrt(vhat) + epsilon).
   virtual void adamw(const AdamWRange& range, const AdamWOptions& options) = 0;
+  /// The same step with fp32 moments read from and rounded back to codes (Dettmers et al. 2022, arXiv:2110.02861). A positive second
+  /// moment is never rounded to 0.
+  virtual void adamw8bit(const AdamW8bitRange& range, const AdamWOptions& options) = 0;
 };
 
 /// What this build and machine have: filled by open_backend and shown by `doctor`.

@@ -78,6 +78,9 @@ class CpuBackend final : public Backend {
   double sum_of_squares(const float* x, int64_t count) override;
   void adamw(const AdamWRange& range, const AdamWOptions& options) override;
 
+  // adamw8bit.cpp
+  void adamw8bit(const AdamW8bitRange& range, const AdamWOptions& options) override;
+
   /// The machine has AVX512-BF16 and this build may use it.
   bool bf16_dot() const { return options_.bf16_dot; }
 

@@ -99,7 +99,7 @@ async function trainAdmitted(
   return await runSession({
     ...{ settings, record, schedule, environment },
     loadTrainee: (from) => NativeTrainee.load(settings, options, from),
-    checkpointBytes: checkpointSizes(checkpoint.spec, { lora, dtype }),
+    checkpointBytes: checkpointSizes(checkpoint.spec, { lora, dtype, optimizer: settings.optimizer }),
     batch: (step) => data.stepBatch(plan, step, microBatchTokens),
   });
 }
@@ -125,9 +125,9 @@ async function chooseMemory(
   { addon, checkpoint, lora, device, dtype }: Pick<RunContext, "addon" | "checkpoint" | "lora" | "device" | "dtype">,
 ): Promise<MicroBatchChoice> {
   const earlier = settings.resume ? await readRunRecord(settings.out) : null;
-  const { method, weightDecay, maxGradNorm, recompute, seed, cutoff, allowOvercommit } = settings;
+  const { method, optimizer, weightDecay, maxGradNorm, recompute, seed, cutoff, allowOvercommit } = settings;
   const planFor = (microBatchTokens: number): MemoryPlan => {
-    const options: TrainerOptions = { ...adamW, method, weightDecay, maxGradNorm, recompute, seed, microBatchTokens };
+    const options: TrainerOptions = { ...adamW, method, optimizer, weightDecay, maxGradNorm, recompute, seed, microBatchTokens };
     return addon.planMemory(checkpoint.spec, lora, { device, dtype, allowOvercommit }, options);
   };
   return chooseMicroBatch({
