@@ -1,5 +1,5 @@
 // What `npm test` leaves out because it takes long: lint, the node-gyp build with the golden tests on it, the other
-// instruction sets, and the tests under test/long (real signals, memory over many rounds). Prints each stage's time.
+// instruction sets, the C++ tests, and the tests under test/long (real signals, memory over many rounds). Prints each stage's time.
 import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const vitest = [join(root, "node_modules/vitest/vitest.mjs"), "run"];
+const cmakeBuild = join(root, "build/cmake");
 const gypAddon = join(root, "build/gyp/Release/polypaca.node");
 
 /** Why there is nothing to test with oneDNN, or undefined. */
@@ -19,6 +20,8 @@ const stages = [
   ["lint", "npm", ["run", "lint"], {}],
   ["build through binding.gyp", process.execPath, [join(root, "scripts/build-native.mjs"), "gyp"], {}],
   ["goldens on the node-gyp build", process.execPath, [...vitest, "test/goldens.test.ts"], { POLYPACA_ADDON: gypAddon }],
+  ["build of the C++ tests", "cmake", ["--build", cmakeBuild, "--config", "Release", "--target", "attention_test"], {}],
+  ["attention against its formulas, every instruction set", join(cmakeBuild, "native-test/attention_test"), [], {}],
   ["goldens and ops with AVX2", process.execPath, [...vitest, "test/goldens.test.ts", "test/ops"], { POLYPACA_ISA: "avx2" }],
   [
     "goldens and ops without vector extensions",

@@ -20,6 +20,7 @@ export const failureErrorCodes = [
   "OUT_OF_MEMORY",
   "DISK_FULL",
   "IO",
+  "RUN_LOCKED", // another process trains in the run folder
   "NOT_FINITE", // a loss or gradient became NaN or infinite
   "CANCELLED",
   "DISPOSED",

@@ -4,9 +4,29 @@ export { type Example, packStep, prepareExamples, readAlpaca } from "./data/inde
 export { type ErrorCode, isUsageError, PolypacaError } from "./errors.js";
 export type { DecoderSpec } from "./families/decoder-spec.js";
 export { decoderSpecFromConfig } from "./families/index.js";
-export type { Batch, ComputeDType, Generated, GenerateOptions, LoraOptions, MemoryPlan, StepResult } from "./native/addon-types.js";
+export { type DecodingPresetName, type DecodingSettings, decodingPresets } from "./generate/decoding.js";
+export { type GenerateEnvironment, type GenerateSettings, type GenerateSummary, generate } from "./generate/generate.js";
+export type { ResponseRow } from "./generate/responses.js";
+export { type Diagnosis, diagnose } from "./inspect/diagnose.js";
+export { type InspectOptions, inspectModel, type ModelReport } from "./inspect/inspect-model.js";
+export { type InitModelResult, type InitModelSettings, initModel } from "./models/init-model.js";
+export { type MergeResult, type MergeSettings, type MergeVerification, mergeAdapter } from "./models/merge.js";
+export type {
+  Batch,
+  ComputeDType,
+  Generated,
+  GenerateOptions,
+  LoraOptions,
+  MachineInfo,
+  MemoryPlan,
+  StepResult,
+} from "./native/addon-types.js";
 export { type AddLoraOptions, type LoadOptions, Model } from "./native/model.js";
 export { Trainer, type TrainerSettings } from "./native/trainer.js";
 export { loadTokenizer, type Tokenizer, TokenStream } from "./tokenizer/index.js";
+export { type PresetName, type TrainPreset, trainPresets } from "./train/presets.js";
+export type { Progress } from "./train/progress.js";
 export { resolveSettings } from "./train/resolve-settings.js";
-export { train } from "./train/train.js";
+export type { TrainEnvironment, TrainSummary } from "./train/session.js";
+export type { SomeSettings, TrainSettings } from "./train/settings.js";
+export { type TrainResult, train } from "./train/train.js";

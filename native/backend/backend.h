@@ -74,6 +74,15 @@ struct LoraTerm {
   int64_t R = 0;
 };
 
+/// A product [M, K] x [K, N] that a run will ask for; M and K may turn out smaller (micro batches differ in length).
+struct ProductShape {
+  int64_t M = 0, N = 0, K = 0;
+  int64_t R = 0;             // rank of the adapter's term in the same sums
+  DType dtype = DType::f32;  // what is multiplied
+  bool prepared = false;     // [K, N] is a weight that is not trained: see prepare_weight
+  bool masked = false;       // [M, K] is read through a dropout mask
+};
+
 /// One contiguous run of trained values for the optimiser. All pointers to `count` elements.
 struct AdamWRange {
   float* master = nullptr;   // fp32 values, updated in place
@@ -85,8 +94,23 @@ struct AdamWRange {
   float weight_decay = 0.0f;
 };
 
+/// Values of a moment that share a scale, in its 8-bit form.
+constexpr int64_t kMomentBlock = 256;
+
+/// As AdamWRange, with moments as 8-bit codes of dynamic tree quantisation. Blocks start every kMomentBlock values; the last may be short.
+struct AdamW8bitRange {
+  float* master = nullptr;
+  uint8_t *m = nullptr, *v = nullptr;              // [count] codes: signed map, unsigned map
+  float *m_scale = nullptr, *v_scale = nullptr;    // [blocks] largest magnitude of each block; 0: all of it is zero, whatever the codes
+  const float* grad = nullptr;
+  bf16* copy = nullptr;
+  int64_t count = 0;
+  float weight_decay = 0.0f;
+};
+
 struct AdamWOptions {
-  float learning_rate = 0, beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f;
+  float learning_rate = 0;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // double: 1 - 0.999f is 1.3e-5 off, and so would the second moment be
   int64_t step = 1;          // 1 for the first update: bias correction 1 - beta^step
   float grad_scale = 1.0f;   // clipping factor, applied to every gradient
 };
@@ -138,6 +162,9 @@ class Backend {
   virtual void linear_backward_input(Matrix dx, Matrix dy, const Weight& w, int64_t N, float beta) = 0;
   /// dw fp32 [rows, cols], row stride ldw, = beta * dw + alpha * dy^T x.
   virtual void linear_backward_weight(float* dw, int64_t ldw, Matrix dy, Matrix x, int64_t N, int64_t rows, int64_t cols, float alpha, float beta) = 0;
+  /// Most memory that products, and the adapters' below, keep between calls once each of these was asked for. Not allocated by the
+  /// caller: the back end takes it at the first call that needs it.
+  virtual int64_t product_scratch_bytes(const ProductShape* products, int64_t count) const = 0;
   /// db fp32 [rows] adds the column sums of dy.
   virtual void linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) = 0;
 
@@ -171,10 +198,12 @@ class Backend {
 
   // ---- head and loss ----
   /// What of w [V, C] is its direction: w_hat[v] = w[v] / |w[v]|, inv_norm [V] = 1 / |w[v]| (Baichuan-2's head).
+  /// |w[v]| is taken as at least 1e-12, so that a row of zeros stays one (torch.nn.functional.normalize's floor).
   virtual void normalize_rows(Matrix w_hat, float* inv_norm, Matrix w, int64_t V, int64_t C) = 0;
   /// dw assigns (d_hat - w_hat (w_hat . d_hat)) * inv_norm, row by row; d_hat fp32 [V, C], dw may be d_hat itself.
   virtual void normalize_rows_backward(float* dw, const float* d_hat, Matrix w_hat, const float* inv_norm, int64_t V, int64_t C) = 0;
-  /// Per row r of `rows`: losses[r] = logsumexp(logits[r]) - logits[r][targets[r]] (fp32, assigned);
+  /// Per row r of `rows`: losses[r] = logsumexp(logits[r]) - logits[r][targets[r]] (fp32, assigned); a negative target is the
+  /// ignored label: loss 0, gradient 0.
   /// with_gradient: logits[r] becomes (softmax - onehot) * grad_scale in place, in the logits' dtype.
   virtual void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, float grad_scale, bool with_gradient) = 0;
 
@@ -183,6 +212,9 @@ class Backend {
   virtual double sum_of_squares(const float* x, int64_t count) = 0;
   /// Adam with decoupled decay (Loshchilov & Hutter 2019): p *= 1 - lr * wd, then p -= lr * mhat / (sqrt(vhat) + epsilon).
   virtual void adamw(const AdamWRange& range, const AdamWOptions& options) = 0;
+  /// The same step with fp32 moments read from and rounded back to codes (Dettmers et al. 2022, arXiv:2110.02861). A positive second
+  /// moment is never rounded to 0.
+  virtual void adamw8bit(const AdamW8bitRange& range, const AdamWOptions& options) = 0;
 };
 
 /// What this build and machine have: filled by open_backend and shown by `doctor`.

@@ -68,7 +68,7 @@ T choice(const std::string& value, const char* field, std::initializer_list<std:
 }
 
 StoredDType stored_dtype(const std::string& name) {
-  return choice<StoredDType>(name, "dtype", {{"F32", StoredDType::f32}, {"BF16", StoredDType::bf16}, {"F16", StoredDType::f16}});
+  return choice<StoredDType>(name, "dtype", {{"F32", StoredDType::f32}, {"BF16", StoredDType::bf16}, {"F16", StoredDType::f16}, {"U8", StoredDType::u8}});
 }
 
 }  // namespace
@@ -146,10 +146,13 @@ TrainerOptions trainer_options_from_js(const Napi::Value& value) {
   Napi::Object o = object_of(value, "trainer options");
   TrainerOptions t;
   t.full = choice<bool>(string_field(o, "method"), "method", {{"fft", true}, {"lora", false}});
-  t.beta1 = float(number_field(o, "beta1"));
-  t.beta2 = float(number_field(o, "beta2"));
-  t.epsilon = float(number_field(o, "epsilon"));
+  t.beta1 = number_field(o, "beta1");
+  t.beta2 = number_field(o, "beta2");
+  t.epsilon = number_field(o, "epsilon");
   t.weight_decay = float(number_field(o, "weightDecay"));
+  if (const std::string optimizer = optional_string(o, "optimizer"); !optimizer.empty()) {
+    t.quantized_moments = choice<bool>(optimizer, "optimizer", {{"adamw", false}, {"adamw8bit", true}});
+  }
   t.max_grad_norm = float(number_field(o, "maxGradNorm"));
   t.recompute = choice<bool>(string_field(o, "recompute"), "recompute", {{"none", false}, {"block", true}});
   t.micro_batch_tokens = integer_field(o, "microBatchTokens");

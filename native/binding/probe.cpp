@@ -16,6 +16,7 @@
 #include "binding/probe_arguments.h"
 #include "binding/to_js.h"
 #include "core/error.h"
+#include "core/memory.h"
 
 namespace polypaca {
 namespace {
@@ -355,6 +356,17 @@ void sum_of_squares(Backend& b, Args& a) {
   a.report("value", b.sum_of_squares(a.floats("x", count), count));
 }
 
+AdamWOptions adamw_options(const Args& a) {
+  AdamWOptions options;
+  options.learning_rate = float(a.number("learningRate"));
+  options.beta1 = a.number("beta1", 0.9);
+  options.beta2 = a.number("beta2", 0.999);
+  options.epsilon = a.number("epsilon", 1e-8);
+  options.step = a.integer("step");
+  options.grad_scale = float(a.number("gradScale", 1.0));
+  return options;
+}
+
 /// withCopy: also the bf16 copy.
 void adamw(Backend& b, Args& a) {
   AdamWRange range;
@@ -365,14 +377,47 @@ void adamw(Backend& b, Args& a) {
   range.grad = a.floats("grad", range.count);
   if (a.flag("withCopy", false)) range.copy = static_cast<bf16*>(a.output("copy", 1, range.count, DType::bf16).data);
   range.weight_decay = float(a.number("weightDecay", 0.0));
-  AdamWOptions options;
-  options.learning_rate = float(a.number("learningRate"));
-  options.beta1 = float(a.number("beta1", 0.9));
-  options.beta2 = float(a.number("beta2", 0.999));
-  options.epsilon = float(a.number("epsilon", 1e-8));
-  options.step = a.integer("step");
-  options.grad_scale = float(a.number("gradScale", 1.0));
-  b.adamw(range, options);
+  b.adamw(range, adamw_options(a));
+}
+
+/// mCodes, vCodes: Int32Array; what becomes of them is newMCodes, newVCodes. mScale, vScale: one element a block. withCopy as above.
+void adamw8bit(Backend& b, Args& a) {
+  AdamW8bitRange range;
+  const int64_t count = a.length("master"), blocks = (count + kMomentBlock - 1) / kMomentBlock;
+  const auto upload = [&](const char* name) {
+    const std::vector<int32_t> values = a.host_ints(name);
+    if (int64_t(values.size()) != count) throw Error(ErrorCode::invalid_argument, std::string("\"") + name + "\" needs a code for every element of master");
+    const std::vector<uint8_t> codes(values.begin(), values.end());
+    uint8_t* data = static_cast<uint8_t*>(a.scratch(count));
+    b.copy_in(data, codes.data(), count);
+    return data;
+  };
+  const auto download = [&](const char* name, const uint8_t* data) {
+    std::vector<uint8_t> codes(static_cast<size_t>(count));
+    b.copy_out(codes.data(), data, count);
+    const std::vector<float> values(codes.begin(), codes.end());
+    b.copy_in(a.output_floats(name, count), values.data(), count * 4);
+  };
+  range.count = count;
+  range.master = a.output_floats("master", count);
+  range.m = upload("mCodes");
+  range.v = upload("vCodes");
+  range.m_scale = a.output_floats("mScale", blocks);
+  range.v_scale = a.output_floats("vScale", blocks);
+  range.grad = a.floats("grad", count);
+  if (a.flag("withCopy", false)) range.copy = static_cast<bf16*>(a.output("copy", 1, count, DType::bf16).data);
+  range.weight_decay = float(a.number("weightDecay", 0.0));
+  b.adamw8bit(range, adamw_options(a));
+  download("newMCodes", range.m);
+  download("newVCodes", range.v);
+}
+
+// ---- not an operation ----
+
+/// Bytes left under the control groups of a made-up file system; -1: no limit.
+void cgroup_available(Backend&, Args& a) {
+  const int64_t bytes = polypaca::cgroup_available(a.text("fileSystem"));
+  a.report("value", bytes == kNoMemoryLimit ? -1.0 : double(bytes));
 }
 
 struct Op {
@@ -389,6 +434,7 @@ constexpr Op kOps[] = {
     POLYPACA_OP(lora_down_backward), POLYPACA_OP(attention_forward), POLYPACA_OP(attention_backward),    POLYPACA_OP(attention_decode),
     POLYPACA_OP(cache_prompt),      POLYPACA_OP(activation_forward), POLYPACA_OP(activation_backward),   POLYPACA_OP(normalize_rows),
     POLYPACA_OP(normalize_rows_backward), POLYPACA_OP(cross_entropy), POLYPACA_OP(sum_of_squares),       POLYPACA_OP(adamw),
+    POLYPACA_OP(adamw8bit),         POLYPACA_OP(cgroup_available),
 };
 #undef POLYPACA_OP
 

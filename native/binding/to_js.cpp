@@ -85,6 +85,7 @@ Napi::Value memory_plan_to_js(Napi::Env env, const MemoryPlan& plan) {
   o.Set("optimizer", double(plan.optimizer));
   o.Set("activations", double(plan.activations));
   o.Set("head", double(plan.head));
+  o.Set("scratch", double(plan.scratch));
   o.Set("total", double(plan.total()));
   return o;
 }

@@ -57,7 +57,7 @@ Napi::Value TrainerWrap::step(const Napi::CallbackInfo& info) {
 Napi::Value TrainerWrap::tensors(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     Napi::Array list = Napi::Array::New(info.Env());
-    for (const Trainer::StateTensor& t : live()->state()) list.Set(list.Length(), tensor_info_to_js(info.Env(), t.name, t.parameter->shape, "F32"));
+    for (const Trainer::StateTensor& t : live()->state()) list.Set(list.Length(), tensor_info_to_js(info.Env(), t.name, t.shape, stored_name(t.dtype)));
     return list;
   });
 }
@@ -71,7 +71,7 @@ Napi::Value TrainerWrap::write(const Napi::CallbackInfo& info) {
       for (const auto& [name, dtype] : layout.tensors) {
         auto at = std::find_if(state.begin(), state.end(), [&, wanted = name](const auto& t) { return t.name == wanted; });
         if (at == state.end()) throw Error(ErrorCode::invalid_argument, "the trainer has no tensor \"" + name + "\"");
-        tensors.push_back({name, dtype, at->parameter->count, [trainer = trainer.get(), t = *at](float* dst, int64_t first, int64_t n) { trainer->read_state(t, dst, first, n); }});
+        tensors.push_back({name, dtype, at->count(), [trainer = trainer.get(), t = *at](float* dst, int64_t first, int64_t n) { trainer->read_state(t, dst, first, n); }});
       }
       write_tensor_file(layout.path, layout.header, tensors);
       return [](Napi::Env env) { return env.Undefined(); };

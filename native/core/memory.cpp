@@ -5,15 +5,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
-#include <limits>
 #include <sstream>
 
 #include "core/error.h"
 
 namespace polypaca {
 namespace {
-
-constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 
 /// A "Name:   123 kB" line of a /proc file, in bytes; -1 where there is none.
 int64_t proc_kilobytes(const char* path, const std::string& field) {
@@ -36,10 +33,11 @@ int64_t number_in(const std::string& path) {
   }
 }
 
-/// What control groups still allow: version 2 limits of every ancestor, and version 1's memory controller.
-int64_t cgroup_available() {
-  int64_t least = kUnlimited;
-  std::ifstream in("/proc/self/cgroup");
+}  // namespace
+
+int64_t cgroup_available(const std::string& file_system) {
+  int64_t least = kNoMemoryLimit;
+  std::ifstream in(file_system + "/proc/self/cgroup");
   std::string line;
   while (std::getline(in, line)) {
     size_t first = line.find(':'), second = line.find(':', first + 1);
@@ -47,19 +45,20 @@ int64_t cgroup_available() {
     std::string controllers = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
     bool v2 = controllers.empty(), v1 = controllers.find("memory") != std::string::npos;
     if (!v2 && !v1) continue;
-    std::string root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+    const std::string root = file_system + (v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory");
     for (;;) {
       std::string at = root + (path == "/" ? "" : path);
       int64_t limit = number_in(at + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
       int64_t used = number_in(at + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
       if (limit > 0 && limit < (int64_t(1) << 60) && used >= 0) {
-        // Page cache counts as used, but is given back under pressure.
+        // Page cache counts as used, but is given back under pressure. Version 1 has the group's own and that of all below it.
+        const std::string prefix = v2 ? "" : "total_";
         int64_t cache = 0;
         std::ifstream stat(at + "/memory.stat");
         std::string key;
         int64_t value;
         while (stat >> key >> value) {
-          if (key == "inactive_file" || key == "active_file") cache += value;
+          if (key == prefix + "inactive_file" || key == prefix + "active_file") cache += value;
         }
         least = std::min(least, std::max<int64_t>(0, limit - used + cache));
       }
@@ -70,9 +69,11 @@ int64_t cgroup_available() {
   return least;
 }
 
+namespace {
+
 int64_t address_space_available() {
   rlimit limit{};
-  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kUnlimited;
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kNoMemoryLimit;
   int64_t used = proc_kilobytes("/proc/self/status", "VmSize");
   return std::max<int64_t>(0, int64_t(limit.rlim_cur) - std::max<int64_t>(0, used));
 }
@@ -82,7 +83,7 @@ int64_t address_space_available() {
 MemoryLimits memory_limits() {
   MemoryLimits limits;
   int64_t total = proc_kilobytes("/proc/meminfo", "MemTotal"), free_now = proc_kilobytes("/proc/meminfo", "MemAvailable");
-  limits.total = total > 0 ? total : kUnlimited;
+  limits.total = total > 0 ? total : kNoMemoryLimit;
   limits.available = free_now > 0 ? free_now : limits.total;
   limits.limited_by = "free memory";
   if (int64_t group = cgroup_available(); group < limits.available) {

@@ -1,6 +1,7 @@
 // How much memory this process may still take, and how much it has taken.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace polypaca {
@@ -12,6 +13,13 @@ struct MemoryLimits {
 };
 
 MemoryLimits memory_limits();
+
+constexpr int64_t kNoMemoryLimit = std::numeric_limits<int64_t>::max();
+
+/// Bytes that control groups still allow this process: the least over its group and all above it, of version 2 and of version 1's
+/// memory controller. Page cache is given back under pressure and counts as free. kNoMemoryLimit where none is set.
+/// `file_system`: stands before /proc and /sys; tests lay out their own.
+int64_t cgroup_available(const std::string& file_system = "");
 
 /// VmHWM, VmRSS of this process in bytes.
 int64_t peak_resident_bytes();

@@ -5,24 +5,12 @@
 // p, m, v, grad fp32 [count]; p, m, v are updated in place, copy (bf16, may be null) is assigned, grad is only read: one pass, each
 // byte read once. Elements do not meet, so threads change nothing. The sum of squares is double throughout (a gradient of 1e-25 must
 // not vanish), over fixed chunks added in order: the same for any number of threads.
-#include <math.h>
-
+#include "cpu/adamw_coefficients.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/rows.h"
 
 namespace polypaca::POLYPACA_ISA {
 namespace {
-
-struct Coefficients {
-  float grad_scale, beta1, one_minus_beta1, beta2, one_minus_beta2, keep, step_size, inv_sqrt_correction2, epsilon;
-};
-
-POLYPACA_INLINE Coefficients coefficients(const AdamWOptions& o, float weight_decay) {
-  const double lr = o.learning_rate, beta1 = o.beta1, beta2 = o.beta2;
-  const double correction1 = 1.0 - pow(beta1, double(o.step)), correction2 = 1.0 - pow(beta2, double(o.step));
-  return {o.grad_scale, o.beta1, float(1.0 - beta1), o.beta2, float(1.0 - beta2), float(1.0 - lr * double(weight_decay)),
-          float(lr / correction1), float(1.0 / sqrt(correction2)), o.epsilon};
-}
 
 template <bool kCopies>
 POLYPACA_INLINE void update(const AdamWRange& r, const Coefficients& k, int64_t begin, int64_t end) {

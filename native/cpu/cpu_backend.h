@@ -49,6 +49,9 @@ class CpuBackend final : public Backend {
   void linear_backward_weight(float* dw, int64_t ldw, Matrix dy, Matrix x, int64_t N, int64_t rows, int64_t cols, float alpha, float beta) override;
   void linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) override;
 
+  // product_scratch.cpp
+  int64_t product_scratch_bytes(const ProductShape* products, int64_t count) const override;
+
   // lora.cpp
   void lora_down_forward(Matrix h, Matrix x, Matrix A, const Dropout& dropout, int64_t N, int64_t C, int64_t R) override;
   void lora_up_backward(Matrix dh, Matrix dy, Matrix up, int64_t N, int64_t rows, int64_t R) override;
@@ -75,6 +78,9 @@ class CpuBackend final : public Backend {
   // adamw.cpp
   double sum_of_squares(const float* x, int64_t count) override;
   void adamw(const AdamWRange& range, const AdamWOptions& options) override;
+
+  // adamw8bit.cpp
+  void adamw8bit(const AdamW8bitRange& range, const AdamWOptions& options) override;
 
   /// The machine has AVX512-BF16 and this build may use it.
   bool bf16_dot() const { return options_.bf16_dot; }

@@ -288,13 +288,44 @@ void gemm(const GemmCall& call, GemmScratch& scratch) {
   few ? gemm_few_rows<Fp32Unit>(call, scratch) : gemm_with<Fp32Unit>(call, scratch);
 }
 
+namespace {
+
+/// Panels as gemm_with and gemm_few_rows lay them out, over all M that are no larger: which side is shared depends on M.
+template <typename Unit>
+GemmScratchBytes most_scratch_of(GemmCall call) {
+  const int64_t threads = omp_get_max_threads(), panels = parts(call.N, kPanel), longest = units_of<Unit>(call.K);
+  const int64_t units2 = units_of<Unit>(call.K2), units = least(longest, kLongestUnits) + units2, b_units = call.packed_b ? units2 : units;
+  GemmScratchBytes most_of;
+  if (longest > kLongestUnits) most_of.sums = call.M * call.N * 4;
+  if (!call.packed_b) most_of.shared = kFewRows * (vectors_of(call.K, Unit::kElements) + vectors_of(call.K2, Unit::kElements)) * kLanes * 4;
+  for (; call.M > 0; --call.M) {
+    const bool by_columns = shares_columns(call, panels, threads);
+    const int64_t local = by_columns ? (b_units > 0 ? most(kBlockB, kPanel * units * 4) : 0) : most(kBlockA, kRowStride * units * 4);
+    most_of.shared = most(most_of.shared, by_columns ? panels_of(call.M).pieces * kRowStride * units * 4 : panels * kPanel * b_units * 4);
+    most_of.local = most(most_of.local, round_up(local, 4096) * threads);
+  }
+  return most_of;
+}
+
+constexpr int64_t kHugePage = int64_t(1) << 21;
+
+}  // namespace
+
+GemmScratchBytes most_scratch(int64_t M, int64_t N, int64_t K, int64_t K2, bool packed_b, bool bf16_dot) {
+  GemmCall call;
+  call.M = M, call.N = N, call.K = K, call.K2 = K2;
+  call.packed_b = packed_b ? &call : nullptr;  // whether there is one is all that counts
+  return bf16_dot ? most_scratch_of<Bf16Unit>(call) : most_scratch_of<Fp32Unit>(call);
+}
+
+int64_t reserved_bytes(int64_t bytes) { return bytes >= kHugePage ? round_up(bytes, kHugePage) : round_up(bytes, 4096); }
+
 void* reserve(GemmScratch::Block& block, int64_t bytes) {
-  constexpr int64_t kHugePage = int64_t(1) << 21;
   if (bytes <= block.bytes) return block.data;
   free(block.data);
   block = {};
   void* data = nullptr;
-  const int64_t size = bytes >= kHugePage ? round_up(bytes, kHugePage) : round_up(bytes, 4096);
+  const int64_t size = reserved_bytes(bytes);
   if (posix_memalign(&data, size_t(bytes >= kHugePage ? kHugePage : 4096), size_t(size)) != 0) {
     fail(ErrorCode::out_of_memory, "could not allocate the packing buffers of a matrix product. Use a smaller --micro-batch-tokens.");
   }

@@ -55,6 +55,16 @@ void gemm(const GemmCall& call, GemmScratch& scratch);
 void* reserve(GemmScratch::Block& block, int64_t bytes);
 void release_scratch(GemmScratch& scratch);
 
+/// What each block of GemmScratch may hold after a product.
+struct GemmScratchBytes {
+  int64_t shared = 0, local = 0, sums = 0;
+};
+
+/// The most that any product of up to M rows, N columns, up to K and K2 long takes with this many threads.
+GemmScratchBytes most_scratch(int64_t M, int64_t N, int64_t K, int64_t K2, bool packed_b, bool bf16_dot);
+/// Bytes that a block has after `reserve` was asked for so many.
+int64_t reserved_bytes(int64_t bytes);
+
 /// A weight packed ahead of its products, for GemmCall::packed_b with the same bf16_dot.
 int64_t packed_bytes(int64_t N, int64_t K, bool bf16_dot);
 void pack_operand(void* packed, const Operand& b, int64_t N, int64_t K, bool bf16_dot);

@@ -45,9 +45,9 @@ void MappedFile::drop(int64_t offset, int64_t bytes) const {
   if (data_ && last > first) ::madvise(const_cast<char*>(data_) + first, size_t(last - first), MADV_DONTNEED);
 }
 
-int64_t stored_size(StoredDType dtype) { return dtype == StoredDType::f32 ? 4 : 2; }
+int64_t stored_size(StoredDType dtype) { return dtype == StoredDType::f32 ? 4 : dtype == StoredDType::u8 ? 1 : 2; }
 const char* stored_name(StoredDType dtype) {
-  return dtype == StoredDType::f32 ? "F32" : dtype == StoredDType::bf16 ? "BF16" : "F16";
+  return dtype == StoredDType::f32 ? "F32" : dtype == StoredDType::bf16 ? "BF16" : dtype == StoredDType::f16 ? "F16" : "U8";
 }
 
 int64_t TensorSource::count() const {
@@ -64,6 +64,7 @@ float element(const char* at, StoredDType dtype) {
     std::memcpy(&x, at, 4);
     return x;
   }
+  if (dtype == StoredDType::u8) return float(uint8_t(*at));
   uint16_t bits;
   std::memcpy(&bits, at, 2);
   return dtype == StoredDType::bf16 ? to_float(bf16{bits}) : half_to_float(bits);
@@ -74,8 +75,9 @@ void read_dense(float* dst, const char* at, StoredDType dtype, int64_t count) {
     std::memcpy(dst, at, size_t(count) * 4);
     return;
   }
+  const int64_t width = stored_size(dtype);
 #pragma omp parallel for
-  for (int64_t i = 0; i < count; ++i) dst[i] = element(at + 2 * i, dtype);
+  for (int64_t i = 0; i < count; ++i) dst[i] = element(at + width * i, dtype);
 }
 
 }  // namespace

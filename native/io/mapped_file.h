@@ -24,7 +24,7 @@ class MappedFile {
   int64_t size_ = 0;
 };
 
-enum class StoredDType { f32, bf16, f16 };
+enum class StoredDType { f32, bf16, f16, u8 };  // u8: codes, of the optimiser's state only
 int64_t stored_size(StoredDType dtype);
 const char* stored_name(StoredDType dtype);
 

@@ -85,6 +85,11 @@ void write_tensor_file(const std::string& path, const std::vector<uint8_t>& head
         out.write(values.data(), size_t(n) * 4);
         continue;
       }
+      if (t.dtype == StoredDType::u8) {
+        const std::vector<uint8_t> codes(values.begin(), values.begin() + n);
+        out.write(codes.data(), codes.size());
+        continue;
+      }
       narrow.resize(size_t(n));
       for (int64_t i = 0; i < n; ++i) {
         narrow[size_t(i)] = t.dtype == StoredDType::bf16 ? to_bf16(values[size_t(i)]).bits : float_to_half(values[size_t(i)]);

@@ -36,20 +36,18 @@ Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Decoder> decoder,
   const bool low = m.options.dtype == DType::bf16;
   const WorkspaceKind kind = options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train;
   memory_ = plan_memory(m, options_);
-  require_memory(memory_.gradients + memory_.optimizer + memory_.activations + memory_.head, "training", m.options.allow_overcommit);
+  require_memory(memory_.gradients + memory_.optimizer + memory_.activations + memory_.head + memory_.scratch, "training", m.options.allow_overcommit);
   try {
     if (options_.full) {
       m.is_trained = true;
       m.weights_changed();  // trained weights may be laid out differently: frees what frozen ones keep
       if (low) m.allocate_masters();
-      for (FlatValues* values : {&m.matrices, &m.vectors}) {
-        values->allocate_gradient();
-        values->allocate_moments();
-      }
-    } else {
-      m.adapters.allocate_gradient();
-      m.adapters.allocate_moments();
     }
+    for (FlatValues* values : trained_spaces()) {
+      values->allocate_gradient();
+      if (!options_.quantized_moments) values->allocate_moments();
+    }
+    if (options_.quantized_moments) quantized_ = std::make_unique<QuantizedMoments>(m.backend, trained());
     decoder_->release_workspaces();  // laid out before the gradients were there
     decoder_->workspace(kind, options_.micro_batch_tokens);
   } catch (...) {
@@ -60,8 +58,14 @@ Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Decoder> decoder,
 
 Trainer::~Trainer() { release(); }
 
+std::vector<FlatValues*> Trainer::trained_spaces() const {
+  if (options_.full) return {&model_->matrices, &model_->vectors};
+  return {&model_->adapters};
+}
+
 void Trainer::release() {
   Model& m = *model_;
+  quantized_.reset();
   for (FlatValues* values : {&m.matrices, &m.vectors, &m.adapters}) {
     values->release_gradient();
     values->release_moments();
@@ -129,12 +133,7 @@ StepResult Trainer::step(const std::vector<Batch>& micro_batches, float learning
   adam.step = ++steps_;
   // torch.nn.utils.clip_grad_norm_: the 1e-6 is part of the definition.
   if (options_.max_grad_norm > 0) adam.grad_scale = float(std::min(1.0, double(options_.max_grad_norm) / (result.grad_norm + 1e-6)));
-  if (options_.full) {
-    update(m.matrices, options_.weight_decay, adam);
-    update(m.vectors, 0, adam);
-  } else {
-    update(m.adapters, options_.weight_decay, adam);
-  }
+  update(adam);
   values_changed();
   result.optimizer_seconds = clock.lap();
   result.seconds = total.lap();
@@ -149,31 +148,75 @@ double Trainer::gradient_norm() {
   return std::sqrt(sum);
 }
 
-void Trainer::update(FlatValues& values, float weight_decay, const AdamWOptions& options) {
-  model_->backend->adamw({values.fp32, values.m, values.v, values.grad, values.low, values.count(), weight_decay}, options);
+void Trainer::update(const AdamWOptions& options) {
+  const auto decay = [&](const FlatValues& values) { return &values == &model_->vectors ? 0.0f : options_.weight_decay; };
+  if (quantized_) {
+    for (size_t i = 0; i < trained().size(); ++i) {
+      const FlatValues& values = model_->space(trained()[i].space);
+      quantized_->update(i, values, decay(values), options);
+    }
+    return;
+  }
+  for (const FlatValues* values : trained_spaces()) {
+    model_->backend->adamw({values->fp32, values->m, values->v, values->grad, values->low, values->count(), decay(*values)}, options);
+  }
 }
 
 void Trainer::values_changed() { options_.full ? model_->weights_changed() : model_->adapters_changed(); }
+
+int64_t Trainer::StateTensor::count() const {
+  int64_t n = 1;
+  for (int64_t size : shape) n *= size;
+  return n;
+}
 
 std::vector<Trainer::StateTensor> Trainer::state() const {
   std::vector<StateTensor> list;
   // In fp32 the checkpoint's weights are the masters; adapters and vectors are saved in fp32 as they are only for LoRA.
   const bool masters = options_.full && model_->options.dtype == DType::bf16;
-  for (const Parameter& p : trained()) {
-    if (masters) list.push_back({"master." + p.name, &p, StateTensor::master});
-    list.push_back({"exp_avg." + p.name, &p, StateTensor::exp_avg});
-    list.push_back({"exp_avg_sq." + p.name, &p, StateTensor::exp_avg_sq});
+  for (size_t i = 0; i < trained().size(); ++i) {
+    const Parameter& p = trained()[i];
+    const FlatValues& values = model_->space(p.space);
+    const auto add = [&](const char* prefix, StoredDType dtype, void* data, const std::vector<int64_t>& shape, bool is_master = false) {
+      list.push_back({prefix + p.name, &p, shape, dtype, data, is_master});
+    };
+    if (masters) add("master.", StoredDType::f32, values.fp32 + p.offset, p.shape, true);
+    if (!quantized_) {
+      add("exp_avg.", StoredDType::f32, values.m + p.offset, p.shape);
+      add("exp_avg_sq.", StoredDType::f32, values.v + p.offset, p.shape);
+      continue;
+    }
+    const QuantizedMoments::Moments& moments = quantized_->at(i);
+    if (!moments.m_codes) {
+      add("exp_avg.", StoredDType::f32, moments.m, p.shape);
+      add("exp_avg_sq.", StoredDType::f32, moments.v, p.shape);
+      continue;
+    }
+    const std::vector<int64_t> blocks{QuantizedMoments::blocks(p)};
+    add("exp_avg.", StoredDType::u8, moments.m_codes, p.shape);
+    add("exp_avg_scale.", StoredDType::f32, moments.m, blocks);
+    add("exp_avg_sq.", StoredDType::u8, moments.v_codes, p.shape);
+    add("exp_avg_sq_scale.", StoredDType::f32, moments.v, blocks);
   }
   return list;
 }
 
-float* Trainer::buffer(const StateTensor& t) const {
-  const FlatValues& values = model_->space(t.parameter->space);
-  return (t.kind == StateTensor::master ? values.fp32 : t.kind == StateTensor::exp_avg ? values.m : values.v) + t.parameter->offset;
+void Trainer::read_state(const StateTensor& tensor, float* dst, int64_t first, int64_t n) const {
+  if (tensor.dtype == StoredDType::f32) return model_->backend->copy_out(dst, static_cast<float*>(tensor.data) + first, n * 4);
+  std::vector<uint8_t> codes(static_cast<size_t>(n));
+  model_->backend->copy_out(codes.data(), static_cast<uint8_t*>(tensor.data) + first, n);
+  std::copy(codes.begin(), codes.end(), dst);
 }
 
-void Trainer::read_state(const StateTensor& tensor, float* dst, int64_t first, int64_t n) const {
-  model_->backend->copy_out(dst, buffer(tensor) + first, n * 4);
+void Trainer::write_state(const StateTensor& tensor, const float* src, int64_t first, int64_t n) {
+  if (tensor.dtype == StoredDType::f32) {
+    model_->backend->copy_in(static_cast<float*>(tensor.data) + first, src, n * 4);
+    // The copy that products read follows the master it is rounded from.
+    if (tensor.is_master) model_->write(*tensor.parameter, src, first, n);
+    return;
+  }
+  const std::vector<uint8_t> codes(src, src + n);
+  model_->backend->copy_in(static_cast<uint8_t*>(tensor.data) + first, codes.data(), n);
 }
 
 void Trainer::restore(const std::vector<TensorSource>& sources, int64_t steps_taken) {
@@ -182,39 +225,17 @@ void Trainer::restore(const std::vector<TensorSource>& sources, int64_t steps_ta
   for (const StateTensor& t : state()) {
     auto at = std::find_if(sources.begin(), sources.end(), [&](const TensorSource& s) { return s.name == t.name; });
     if (at == sources.end()) throw Error(ErrorCode::checkpoint_mismatch, "\"" + t.name + "\" is missing from the optimiser state");
-    if (at->shape != t.parameter->shape || at->dtype != StoredDType::f32) {
-      throw Error(ErrorCode::checkpoint_mismatch, at->file + ": \"" + t.name + "\" has another shape or type than the model's parameter");
+    if (at->shape != t.shape || at->dtype != t.dtype) {
+      throw Error(ErrorCode::checkpoint_mismatch, at->file + ": \"" + t.name + "\" has another shape or type than this optimiser's state");
     }
-    for (int64_t first = 0; first < t.parameter->count; first += int64_t(chunk.size())) {
-      const int64_t n = std::min(int64_t(chunk.size()), t.parameter->count - first);
+    for (int64_t first = 0; first < t.count(); first += int64_t(chunk.size())) {
+      const int64_t n = std::min(int64_t(chunk.size()), t.count() - first);
       reader.read(*at, chunk.data(), first, n);
-      model_->backend->copy_in(buffer(t) + first, chunk.data(), n * 4);
-      // The copy that products read follows the master it is rounded from.
-      if (t.kind == StateTensor::master) model_->write(*t.parameter, chunk.data(), first, n);
+      write_state(t, chunk.data(), first, n);
     }
   }
   steps_ = steps_taken;
   values_changed();
-}
-
-MemoryPlan plan_memory(const Model& m, const TrainerOptions& options) {
-  MemoryPlan plan;
-  const bool low = m.options.dtype == DType::bf16;
-  const int64_t matrices = m.matrices.count(), vectors = m.vectors.count(), adapters = m.adapters.count();
-  plan.weights = matrices * (low ? 2 : 4) + vectors * 4 + adapters * (low ? 6 : 4);
-  auto prepared = [&](const Weight& w) { plan.weights += m.backend->prepared_bytes(w.rows, w.cols, m.options.dtype, options.full); };
-  for (const Layer& layer : m.layers) {
-    for (const Linear& linear : layer.linear) prepared(linear.weight);
-  }
-  prepared(m.embedding.weight.rows > 0 && m.spec.head == HeadKind::tied ? m.embedding.weight : m.head.weight);
-  if (m.spec.head == HeadKind::normalized) plan.weights += m.spec.vocab_size * m.spec.hidden_size * (low ? 2 : 4);
-  const int64_t trained = options.full ? matrices + vectors : adapters;
-  plan.gradients = trained * 4;
-  plan.optimizer = trained * 8 + (options.full && low ? matrices * 4 : 0);
-  Workspace ws = Decoder(const_cast<Model&>(m)).plan_training(options.recompute, options.micro_batch_tokens, options.full);
-  plan.head = ws.head_bytes;
-  plan.activations = ws.total_bytes - ws.head_bytes;
-  return plan;
 }
 
 }  // namespace polypaca

@@ -5,12 +5,15 @@
 #include <vector>
 
 #include "model/decoder.h"
+#include "train/quantized_moments.h"
 
 namespace polypaca {
 
 struct TrainerOptions {
   bool full = false;  // full-parameter fine-tuning; otherwise the adapter
-  float beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f, weight_decay = 0, max_grad_norm = 1;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  float weight_decay = 0, max_grad_norm = 1;
+  bool quantized_moments = false;  // AdamW with moments of 8 bits
   bool recompute = false;
   int64_t micro_batch_tokens = 0;
   uint64_t seed = 0;
@@ -24,7 +27,8 @@ struct StepResult {
 
 struct MemoryPlan {
   int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, head = 0;
-  int64_t total() const { return weights + gradients + optimizer + activations + head; }
+  int64_t scratch = 0;  // what the back end's products keep between calls: taken during step 1, not before it
+  int64_t total() const { return weights + gradients + optimizer + activations + head + scratch; }
 };
 
 /// What a model and its trainer will take, from shapes alone.
@@ -43,19 +47,25 @@ class Trainer {
   const MemoryPlan& memory() const { return memory_; }
 
   /// Optimiser state by name: "exp_avg.NAME", "exp_avg_sq.NAME", and "master.NAME" where the masters are not what the checkpoint holds.
+  /// Moments of 8 bits are codes, and their scales stand beside them as "exp_avg_scale.NAME" and "exp_avg_sq_scale.NAME".
   struct StateTensor {
     std::string name;
     const Parameter* parameter;
-    enum Kind { master, exp_avg, exp_avg_sq } kind;
+    std::vector<int64_t> shape;
+    StoredDType dtype;
+    void* data;      // [product of shape] in dtype
+    bool is_master;
+    int64_t count() const;
   };
   std::vector<StateTensor> state() const;
   void read_state(const StateTensor& tensor, float* dst, int64_t first, int64_t n) const;
   void restore(const std::vector<TensorSource>& sources, int64_t steps_taken);
 
  private:
-  float* buffer(const StateTensor& tensor) const;
   const std::vector<Parameter>& trained() const { return options_.full ? model_->parameters : model_->adapter_parameters; }
-  void update(FlatValues& values, float weight_decay, const AdamWOptions& options);
+  void update(const AdamWOptions& options);
+  void write_state(const StateTensor& tensor, const float* src, int64_t first, int64_t n);
+  std::vector<FlatValues*> trained_spaces() const;
   double gradient_norm();
   void values_changed();
   void release();
@@ -64,6 +74,7 @@ class Trainer {
   std::shared_ptr<Decoder> decoder_;
   TrainerOptions options_;
   MemoryPlan memory_;
+  std::unique_ptr<QuantizedMoments> quantized_;  // instead of the spaces' fp32 moments
   int64_t steps_ = 0;
 };
 

@@ -2,7 +2,7 @@
 import { open } from "node:fs/promises";
 import { PolypacaError } from "../errors.js";
 import { elementCount } from "../families/parameters.js";
-import type { NamedTensor, StoredDType, TensorSource } from "../native/addon-types.js";
+import type { NamedTensor, StateDType, StoredDType, TensorSource } from "../native/addon-types.js";
 
 /** Like TensorSource, of any element type: checkpoints carry integer and boolean buffers that nobody reads. */
 export interface StoredTensor extends Omit<TensorSource, "dtype"> {
@@ -38,6 +38,11 @@ export function asTensorSource(tensor: StoredTensor): TensorSource {
     "BAD_CHECKPOINT",
     `${tensor.file}: "${tensor.name}" has elements of type ${tensor.dtype}; weights are read from ${storedDTypes.join(", ")}.`,
   );
+}
+
+/** For optimiser state, which may hold 8-bit codes too. */
+export function asStateSource(tensor: StoredTensor): TensorSource {
+  return tensor.dtype === "U8" ? { ...tensor, dtype: "U8" } : asTensorSource(tensor);
 }
 
 /** Row-major strides in elements. */
@@ -90,8 +95,9 @@ async function readBytes({ file, name, offset }: TensorSource, bytes: number): P
   }
 }
 
-function elementReader(raw: DataView, dtype: StoredDType): (index: number) => number {
+function elementReader(raw: DataView, dtype: StateDType): (index: number) => number {
   if (dtype === "F32") return (index) => raw.getFloat32(4 * index, true);
+  if (dtype === "U8") return (index) => raw.getUint8(index);
   if (dtype === "F16") return (index) => halfToNumber(raw.getUint16(2 * index, true));
   const word = new DataView(new ArrayBuffer(4)); // bf16 is the upper half of a float
   return (index) => {

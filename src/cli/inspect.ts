@@ -13,18 +13,8 @@ export function registerInspect(program: Command): void {
     .option("--device <NAME>", "auto or cpu", "auto")
     .option("--json", "print the result as JSON")
     .action(async (dir: string, flags: InspectFlags) => {
-      const [{ inspectModel }, { loadAddon }, { resolveDevice, resolveDType }] = await Promise.all([
-        import("../inspect/inspect-model.js"),
-        import("../native/load.js"),
-        import("../native/model.js"),
-      ]);
-      const addon = loadAddon();
-      const report = await inspectModel(dir, {
-        addon,
-        device: resolveDevice(flags.device),
-        dtype: resolveDType(addon, flags.dtype),
-        microBatchTokens: flags.microBatchTokens,
-      });
+      const { inspectModel } = await import("../inspect/inspect-model.js");
+      const report = await inspectModel(dir, flags);
       printResult(flags.json === true, report, () => describe(report));
     });
 }
@@ -39,7 +29,7 @@ interface InspectFlags {
 function describe(report: ModelReport): string {
   const stored = Object.entries(report.dtypes).map(([dtype, values]) => `${values.toLocaleString("en-US")} in ${dtype}`);
   const memory = (plan: MemoryPlan): string => {
-    const parts = (["weights", "gradients", "optimizer", "activations", "head"] as const).map(
+    const parts = (["weights", "gradients", "optimizer", "activations", "head", "scratch"] as const).map(
       (part) => `${part} ${formatBytes(plan[part])}`,
     );
     return `${formatBytes(plan.total)} (${parts.join(", ")})`;

@@ -25,7 +25,7 @@ export const trainFlags: readonly (readonly [SettingName, FlagKind, string, stri
   ["cutoff", "number", "N", "longest example in tokens"],
   ["warmupSteps", "number", "N", 'steps of warm-up, or a share of the steps: "3%"'],
   ["scheduler", "text", "NAME", "linear, cosine or constant"],
-  ["optimizer", "text", "NAME", "adamw"],
+  ["optimizer", "text", "NAME", "adamw, or adamw8bit: moments of 8 bits, a quarter of their memory"],
   ["weightDecay", "number", "X", "decoupled weight decay, on matrices only"],
   ["maxGradNorm", "number", "X", "gradients are clipped to this norm; 0: not clipped"],
   ["trainOn", "text", "WHAT", "prompt+response or response"],

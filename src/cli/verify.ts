@@ -36,9 +36,8 @@ interface VerifyFlags {
   readonly json?: true;
 }
 
-function describe({ case: name, passed, maxRelativeError, failures }: CaseReport): string {
+function describe({ case: name, passed, maxRelativeError, failures, notes }: CaseReport): string {
   const errors = Object.entries(maxRelativeError).flatMap(([what, error]) => (error === null ? [] : [`${what} ${error.toExponential(1)}`]));
-  return [`${passed ? "passed" : "FAILED"}  ${name}  (${errors.join(", ")})`, ...failures.map((failure) => `        ${failure}`)].join(
-    "\n",
-  );
+  const details = [...failures, ...notes.map((line) => `note: ${line}`)];
+  return [`${passed ? "passed" : "FAILED"}  ${name}  (${errors.join(", ")})`, ...details.map((line) => `        ${line}`)].join("\n");
 }

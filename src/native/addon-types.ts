@@ -4,7 +4,12 @@
  */
 import type { DecoderSpec } from "../families/decoder-spec.js";
 
+/** Of weights. */
 export type StoredDType = "F32" | "BF16" | "F16";
+/** Of an optimiser's state: U8 are codes of 8-bit moments. */
+export type StateDType = StoredDType | "U8";
+/** adamw8bit: moments of 8 bits (Dettmers et al. 2022, arXiv:2110.02861), a quarter of the memory. */
+export type Optimizer = "adamw" | "adamw8bit";
 export type ComputeDType = "fp32" | "bf16";
 
 /** Where the bytes of one checkpoint tensor are; native code maps the file and reads it from there. */
@@ -13,7 +18,7 @@ export interface TensorSource {
   readonly file: string;
   /** Byte offset of element 0 in the file. */
   readonly offset: number;
-  readonly dtype: StoredDType;
+  readonly dtype: StateDType;
   readonly shape: readonly number[];
   /** In elements; absent for dense row-major. Only tensors from pytorch_model.bin have others. */
   readonly strides?: readonly number[];
@@ -24,7 +29,7 @@ export interface TensorInfo {
   readonly name: string;
   readonly shape: readonly number[];
   /** The type it is kept in. */
-  readonly dtype: StoredDType;
+  readonly dtype: StateDType;
 }
 
 /** Packed sequences laid end to end. labels are aligned with their input token (shifted inside); -100 is ignored. */
@@ -80,6 +85,8 @@ export interface StepResult {
 
 export interface TrainerOptions {
   readonly method: "fft" | "lora";
+  /** Default "adamw". */
+  readonly optimizer?: Optimizer;
   readonly beta1: number;
   readonly beta2: number;
   readonly epsilon: number;
@@ -127,6 +134,8 @@ export interface MemoryPlan {
   readonly optimizer: number;
   readonly activations: number;
   readonly head: number;
+  /** Packing buffers of the matrix products. */
+  readonly scratch: number;
   readonly total: number;
 }
 
@@ -134,7 +143,7 @@ export interface MemoryPlan {
 export interface TensorFileLayout {
   readonly path: string;
   readonly header: Uint8Array;
-  readonly tensors: readonly { readonly name: string; readonly dtype: StoredDType }[];
+  readonly tensors: readonly { readonly name: string; readonly dtype: StateDType }[];
 }
 
 export interface NativeModel {

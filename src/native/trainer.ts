@@ -1,6 +1,8 @@
 import { join } from "node:path";
-import { readSafetensors, safetensorsHeader } from "../checkpoint/safetensors.js";
+import { readSafetensorsHeader, safetensorsHeader } from "../checkpoint/safetensors.js";
+import { asStateSource, elementBytes } from "../checkpoint/stored-tensor.js";
 import { PolypacaError } from "../errors.js";
+import { elementCount } from "../families/parameters.js";
 import { onAbort } from "./abort.js";
 import type { Batch, MemoryPlan, NativeTrainer, StepOptions, StepResult, TrainerOptions } from "./addon-types.js";
 import { type Model, wrapErrors } from "./model.js";
@@ -18,7 +20,7 @@ export class Trainer {
   #disposed = false;
 
   /**
-   * Defaults: method by the model (an adapter: lora), AdamW 0.9, 0.999, 1e-8, weight decay 0, clipping at 1, no recomputation, seed 0.
+   * Defaults: method by the model (an adapter: lora), optimizer adamw, 0.9, 0.999, 1e-8, weight decay 0, clipping at 1, no recomputation, seed 0.
    * Memory is taken at the first call of `prepare` or `step`.
    */
   constructor(model: Model, settings: TrainerSettings) {
@@ -70,7 +72,7 @@ export class Trainer {
   /** Bytes of `state.safetensors`, header aside. */
   async stateBytes(): Promise<number> {
     const tensors = (await this.#live()).tensors();
-    return tensors.reduce((sum, { shape }) => sum + 4 * shape.reduce((a, b) => a * b, 1), 0);
+    return tensors.reduce((sum, { shape, dtype }) => sum + elementBytes[dtype]! * elementCount(shape), 0);
   }
 
   /** Writes masters and moments to `state.safetensors` in an existing folder. */
@@ -84,7 +86,7 @@ export class Trainer {
   /** Restores what `save` wrote: masters, moments and the step counter. */
   async restore(dir: string): Promise<void> {
     const native = await this.#live();
-    const { sources, metadata } = await readSafetensors(join(dir, stateFile));
+    const { tensors, metadata } = await readSafetensorsHeader(join(dir, stateFile));
     const steps = Number(metadata.steps);
     if (!Number.isSafeInteger(steps) || steps < 0) {
       throw new PolypacaError(
@@ -92,7 +94,7 @@ export class Trainer {
         `${join(dir, stateFile)}: its metadata has no step counter. It was not written by polypaca.`,
       );
     }
-    await wrapErrors(native.restore(sources, steps));
+    await wrapErrors(native.restore(tensors.map(asStateSource), steps));
   }
 
   /** Frees gradients and moments; the model stays. */

@@ -56,7 +56,9 @@ function largestFitting({ cutoff, device, availableBytes, planFor }: MicroBatchR
 }
 
 function describeShortage(tokens: number, plan: MemoryPlan, { cutoff, availableBytes }: MicroBatchRequest): string {
-  const parts = (["weights", "gradients", "optimizer", "activations", "head"] as const).map((part) => `${part} ${mib(plan[part])}`);
+  const parts = (["weights", "gradients", "optimizer", "activations", "head", "scratch"] as const).map(
+    (part) => `${part} ${mib(plan[part])}`,
+  );
   const smaller = tokens > cutoff ? "a smaller --micro-batch-tokens, " : "";
   return (
     `a run with micro-batches of ${tokens} tokens needs ${mib(plan.total)} MiB (${parts.join(", ")}); ${mib(availableBytes)} MiB are available. ` +

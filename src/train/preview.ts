@@ -1,7 +1,7 @@
 /** `train --dry-run`: what a run would train on, and what it would need. */
 import type { LanguageCounts } from "../data/index.js";
 import type { Batch, MemoryPlan } from "../native/addon-types.js";
-import type { Tokenizer } from "../tokenizer/index.js";
+import { type Tokenizer, tokenText } from "../tokenizer/index.js";
 import type { RecordOrigin } from "./loop.js";
 import type { RunContext } from "./run-context.js";
 import type { StepPlan } from "./step-plan.js";
@@ -32,6 +32,7 @@ export interface TrainPreview {
 export interface TokenSample {
   readonly inputIds: readonly number[];
   readonly labels: readonly number[];
+  /** As text; a byte that is only a part of a character as "<0xE4>". */
   readonly tokens: readonly string[];
 }
 
@@ -104,7 +105,7 @@ function samplesOf(batch: Batch | undefined, tokenizer: Tokenizer): TokenSample[
   for (const length of batch?.sequenceLengths.subarray(0, sampleCount) ?? []) {
     const inputIds = [...batch!.inputIds.subarray(start, start + length)];
     const labels = [...batch!.labels.subarray(start, start + length)];
-    samples.push({ inputIds, labels, tokens: inputIds.map((id) => tokenizer.piece(id) ?? `<${id}>`) });
+    samples.push({ inputIds, labels, tokens: inputIds.map((id) => tokenText(tokenizer, id)) });
     start += length;
   }
   return samples;
@@ -126,7 +127,7 @@ function describe(preview: TrainPreview): string {
     `first epoch: ${preview.tokens} tokens, ${preview.targetTokens} of them targets, in ${preview.microBatches} micro-batches of at most ${preview.microBatchTokens}`,
     `padding saved: ${saved.toFixed(1)}% of the ${preview.paddedTokens} tokens that padded micro-batches would take`,
     `memory: ${mib(memory.total)} (weights ${mib(memory.weights)}, gradients ${mib(memory.gradients)}, optimizer ${mib(memory.optimizer)}, ` +
-      `activations ${mib(memory.activations)}, head ${mib(memory.head)}) of ${mib(preview.memoryAvailable)} available`,
+      `activations ${mib(memory.activations)}, head ${mib(memory.head)}, scratch ${mib(memory.scratch)}) of ${mib(preview.memoryAvailable)} available`,
     ...preview.samples.flatMap(describeSample),
   ].join("\n");
 }

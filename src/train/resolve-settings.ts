@@ -37,9 +37,6 @@ function assertConsistent(settings: TrainSettings): void {
       `--micro-batch-tokens ${microBatchTokens} cannot hold an example of --cutoff ${cutoff} tokens. Raise the one or lower the other.`,
     );
   }
-  if (settings.optimizer === "adamw8bit") {
-    throw new PolypacaError("UNSUPPORTED", "--optimizer adamw8bit: this build has no 8-bit optimiser state. Use --optimizer adamw.");
-  }
   if (settings.device.startsWith("cuda") && settings.dtype === "fp32") {
     throw new PolypacaError("USAGE", `--dtype fp32 with --device ${settings.device}: CUDA trains in bf16 only. Use --dtype bf16.`);
   }

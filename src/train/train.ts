@@ -22,6 +22,7 @@ import {
   type RunRecord,
   readRunRecord,
 } from "./run-folder.js";
+import { type LockHolder, lockRun } from "./run-lock.js";
 import { resolveWarmup, type Schedule, warmupWarning } from "./schedule.js";
 import { runSession, type TrainEnvironment, type TrainSummary } from "./session.js";
 import type { TrainSettings } from "./settings.js";
@@ -38,10 +39,26 @@ export type TrainResult =
  * trained on and writes nothing.
  *
  * @throws PolypacaError `BAD_DATA`, `BAD_RECORD`, … for the data; `USAGE` for a run folder that may not be used, or settings the
- *   model cannot take; `OUT_OF_MEMORY`, `DISK_FULL` before step 1; `NOT_FINITE`, `CANCELLED` as `runSession` does
+ *   model cannot take; `RUN_LOCKED` where another process trains in that folder; `OUT_OF_MEMORY`, `DISK_FULL` before step 1;
+ *   `NOT_FINITE`, `CANCELLED` as `runSession` does
  */
 export async function train(settings: TrainSettings, environment: TrainEnvironment): Promise<TrainResult> {
-  if (!settings.dryRun) await assertUsableFolder(settings.out, settings.resume);
+  if (settings.dryRun) return await trainOrPreview(settings, environment);
+  await assertUsableFolder(settings.out, settings.resume);
+  const lock = lockRun(settings.out, environment.now());
+  try {
+    if (lock.takenOverFrom !== null) environment.note(tookOver(settings.out, lock.takenOverFrom));
+    return await trainOrPreview(settings, environment);
+  } finally {
+    lock.release();
+  }
+}
+
+function tookOver(folder: string, { pid, since }: LockHolder): string {
+  return `${folder}: process ${pid}, which trained there from ${since} on, is gone; its lock was taken over`;
+}
+
+async function trainOrPreview(settings: TrainSettings, environment: TrainEnvironment): Promise<TrainResult> {
   const addon = loadAddon();
   const device = resolveDevice(settings.device);
   const dtype = resolveDType(addon, settings.dtype ?? undefined);
@@ -82,7 +99,7 @@ async function trainAdmitted(
   return await runSession({
     ...{ settings, record, schedule, environment },
     loadTrainee: (from) => NativeTrainee.load(settings, options, from),
-    checkpointBytes: checkpointSizes(checkpoint.spec, { lora, dtype }),
+    checkpointBytes: checkpointSizes(checkpoint.spec, { lora, dtype, optimizer: settings.optimizer }),
     batch: (step) => data.stepBatch(plan, step, microBatchTokens),
   });
 }
@@ -108,9 +125,9 @@ async function chooseMemory(
   { addon, checkpoint, lora, device, dtype }: Pick<RunContext, "addon" | "checkpoint" | "lora" | "device" | "dtype">,
 ): Promise<MicroBatchChoice> {
   const earlier = settings.resume ? await readRunRecord(settings.out) : null;
-  const { method, weightDecay, maxGradNorm, recompute, seed, cutoff, allowOvercommit } = settings;
+  const { method, optimizer, weightDecay, maxGradNorm, recompute, seed, cutoff, allowOvercommit } = settings;
   const planFor = (microBatchTokens: number): MemoryPlan => {
-    const options: TrainerOptions = { ...adamW, method, weightDecay, maxGradNorm, recompute, seed, microBatchTokens };
+    const options: TrainerOptions = { ...adamW, method, optimizer, weightDecay, maxGradNorm, recompute, seed, microBatchTokens };
     return addon.planMemory(checkpoint.spec, lora, { device, dtype, allowOvercommit }, options);
   };
   return chooseMicroBatch({

@@ -3,8 +3,8 @@ import { type Checkpoint, writeModelFolder } from "../checkpoint/hf-folder.js";
 import { adapterFolderBytes, modelFolderBytes } from "../checkpoint/sizes.js";
 import { PolypacaError } from "../errors.js";
 import type { DecoderSpec } from "../families/decoder-spec.js";
-import { adapterParameterCount, parameterCount } from "../families/parameters.js";
-import type { Batch, ComputeDType, LoraOptions, StepOptions, StepResult } from "../native/addon-types.js";
+import { adapterTensors, elementCount, expectedTensors, parameterCount } from "../families/parameters.js";
+import type { Batch, ComputeDType, LoraOptions, Optimizer, StepOptions, StepResult } from "../native/addon-types.js";
 import { loadAddon } from "../native/load.js";
 import { Model } from "../native/model.js";
 import { Trainer } from "../native/trainer.js";
@@ -45,11 +45,11 @@ export class NativeTrainee implements Trainee {
    */
   static async load(settings: TrainSettings, options: TraineeOptions, savedIn: string | null): Promise<NativeTrainee> {
     const { device, dtype, lora, microBatchTokens } = options;
-    const { weightDecay, maxGradNorm, recompute, seed, method, allowOvercommit } = settings;
+    const { weightDecay, maxGradNorm, recompute, seed, method, optimizer, allowOvercommit } = settings;
     const model = await Model.load(lora === null ? (savedIn ?? settings.model) : settings.model, { device, dtype, allowOvercommit });
     try {
       if (lora !== null) await (savedIn === null ? model.addLora(lora) : model.loadAdapter(savedIn));
-      const trainer = new Trainer(model, { ...adamW, method, weightDecay, maxGradNorm, recompute, seed, microBatchTokens });
+      const trainer = new Trainer(model, { ...adamW, method, optimizer, weightDecay, maxGradNorm, recompute, seed, microBatchTokens });
       await trainer.prepare();
       if (savedIn !== null) await trainer.restore(savedIn);
       return new NativeTrainee(model, trainer, options);
@@ -105,9 +105,18 @@ async function meanLoss(model: Model, batches: readonly Batch[], signal: AbortSi
 /** Bytes of a checkpoint: weights as inference needs them, and Adam's moments (with fp32 masters where the weights are bf16). */
 export function checkpointSizes(
   spec: DecoderSpec,
-  { lora, dtype }: Pick<TraineeOptions, "lora" | "dtype">,
+  { lora, dtype, optimizer }: Pick<TraineeOptions, "lora" | "dtype"> & { readonly optimizer: Optimizer },
 ): { readonly weights: number; readonly state: number } {
-  if (lora !== null) return { weights: adapterFolderBytes(spec, lora), state: 4 * 2 * adapterParameterCount(spec, lora) };
-  const perParameter = dtype === "bf16" ? 3 : 2;
-  return { weights: modelFolderBytes(spec, dtype), state: 4 * perParameter * parameterCount(spec) };
+  if (lora !== null) return { weights: adapterFolderBytes(spec, lora), state: momentBytes(adapterTensors(spec, lora), optimizer) };
+  const masters = dtype === "bf16" ? 4 * parameterCount(spec) : 0;
+  return { weights: modelFolderBytes(spec, dtype), state: masters + momentBytes(expectedTensors(spec), optimizer) };
+}
+
+/** As native/train/quantized_moments.h lays them out. */
+function momentBytes(tensors: readonly { readonly shape: readonly number[] }[], optimizer: Optimizer): number {
+  const [smallest, block] = [4096, 256];
+  return tensors.reduce((sum, { shape }) => {
+    const count = elementCount(shape);
+    return sum + (optimizer === "adamw8bit" && count >= smallest ? 2 * (count + 4 * Math.ceil(count / block)) : 2 * 4 * count);
+  }, 0);
 }

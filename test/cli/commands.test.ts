@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -102,6 +102,15 @@ describe("verify", () => {
       failed: 0,
       cases: [{ case: "03-gpt_neox-parallel", passed: true, maxRelativeError: { logits: expect.any(Number) }, failures: [] }],
     });
+  });
+
+  it("prints what --json has as notes below each case", () => {
+    const changed = join(base, "no-generations");
+    cpSync(join(goldens, "03-gpt_neox-parallel"), changed, { recursive: true });
+    rmSync(join(changed, "generate.json"));
+    const { exitCode, stderr } = runCli(["verify", changed]);
+    expect(exitCode).toBe(0);
+    expect(stderr).toMatch(/^passed {2}no-generations .*\n +note: the case has no generations$/m);
   });
 
   it("exits with 1 where an expected value was changed", () => {

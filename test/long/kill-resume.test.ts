@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, it } from "vitest";
+import { lockFileName } from "../../src/train/run-lock.js";
 import { compile, program, testEnvironment } from "../cli/run-cli.js";
 import { checkpointHashes, loggedLines, makeTinyModel, sampleFolder } from "../train/tiny-run.js";
 
@@ -54,7 +55,9 @@ describe.each(["lora", "fft"])("a %s run", { timeout: 600_000 }, (method) => {
     expect(runToEnd(method, left)).toBe(0);
     const killed = join(base, `${method}-killed`);
     for (const step of [2, 9, 17, 26, 35]) expect(await killAtStep(method, killed, step, "SIGKILL")).toBe("SIGKILL");
+    expect(existsSync(join(killed, lockFileName))).toBe(true); // of a dead process: taken over
     expect(runToEnd(method, killed)).toBe(0);
+    expect(existsSync(join(killed, lockFileName))).toBe(false);
     expect(checkpointHashes(join(killed, "last"))).toEqual(checkpointHashes(join(left, "last")));
     expect(checkpointHashes(join(killed, "best"))).toEqual(checkpointHashes(join(left, "best")));
     expect(loggedLines(killed)).toEqual(loggedLines(left));
@@ -63,10 +66,28 @@ describe.each(["lora", "fft"])("a %s run", { timeout: 600_000 }, (method) => {
   it("stopped with SIGTERM saves a checkpoint, exits with 143, and resumes to the same weights", async () => {
     const out = join(base, `${method}-stopped`);
     expect(await killAtStep(method, out, 7, "SIGTERM")).toBe(143);
+    expect(existsSync(join(out, lockFileName))).toBe(false);
     const { global_step: step } = JSON.parse(readFileSync(join(out, "last/trainer_state.json"), "utf8")) as { global_step: number };
     expect(step).toBeGreaterThanOrEqual(7);
     expect(existsSync(join(out, "last/state.safetensors"))).toBe(true);
     expect(runToEnd(method, out)).toBe(0);
     expect(checkpointHashes(join(out, "last"))).toEqual(checkpointHashes(join(base, `${method}-left/last`)));
+  });
+});
+
+describe("a run folder in use", () => {
+  it("is refused to a second train --resume with the first one's pid, and free once that has stopped", { timeout: 120_000 }, async () => {
+    const out = join(base, "in-use");
+    const child = spawn(process.execPath, trainArguments("lora", out), { stdio: "ignore", env: testEnvironment });
+    const ended = new Promise((resolve) => child.on("exit", resolve));
+    while (stepsLogged(out) < 1) await sleep(2);
+    child.kill("SIGSTOP"); // so that it cannot end first
+    const second = spawnSync(process.execPath, trainArguments("lora", out), { encoding: "utf8", env: testEnvironment });
+    expect(second.status).toBe(1);
+    expect(second.stderr).toContain(`process ${child.pid} on`);
+    child.kill("SIGCONT");
+    child.kill("SIGINT");
+    expect(await ended).toBe(130);
+    expect(existsSync(join(out, lockFileName))).toBe(false);
   });
 });

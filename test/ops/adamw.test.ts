@@ -28,7 +28,7 @@ describe.each([1, 37, 8193, 40_000])("adamw count=%i", (count) => {
         secondMoment: Float64Array.from(state.v),
       },
       state.grad,
-      { ...settings, beta1: Math.fround(0.9), beta2: Math.fround(0.999), epsilon: Math.fround(1e-8) },
+      { ...settings, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
     );
     const result = probe("adamw", { ...state, ...settings });
     expectClose(result.master, expected.parameter, tolerance("adamw", "fp32", "forward"));
@@ -50,6 +50,13 @@ describe("adamw", () => {
     const result = probe("adamw", { ...state, ...settings, learningRate: 0 });
     expectSame(result.master, state.master);
     expect(result.m).not.toEqual(state.m);
+  });
+
+  it("takes 1 - beta of the constants as they were given, not as fp32 has them", () => {
+    const zero = new Float32Array(1);
+    const { m, v } = probe("adamw", { ...settings, master: zero, m: zero, v: zero, grad: Float32Array.of(1), gradScale: 1 });
+    expect(m![0]).toBe(Math.fround(1 - 0.9));
+    expect(v![0]).toBe(Math.fround(1 - 0.999));
   });
 });
 

@@ -36,7 +36,7 @@ describe.each(cases)("cross_entropy $dtype rows=$rows V=$V", ({ dtype, rows, V }
 });
 
 describe("cross_entropy", () => {
-  it("gives nothing for rows whose target is ignored, and for all of them at once", () => {
+  it("gives loss 0 and gradient 0 to rows with a negative target, and to all of them at once", () => {
     const V = 11;
     const logits = new RandomValues(5).normal(3 * V);
     const some = Int32Array.of(2, -100, 10);

@@ -34,8 +34,9 @@ describe.each(cases)("normalize_rows $dtype V=$V C=$C", ({ dtype, V, C }) => {
 });
 
 describe("normalize_rows", () => {
-  it("keeps an all-zero row zero", () => {
-    const { wHat } = probe("normalize_rows", { V: 1, C: 3, w: new Float32Array(3) });
-    expectSame(wHat, new Float32Array(3));
+  it("keeps an all-zero row zero: its length counts as 1e-12", () => {
+    const { wHat, inverseNorm } = probe("normalize_rows", { V: 2, C: 3, w: Float32Array.of(0, 0, 0, 1e-13, 0, 0) });
+    expectSame(wHat, Float32Array.of(0, 0, 0, Math.fround(1e-13) * Math.fround(1e12), 0, 0));
+    expectSame(inverseNorm, Float32Array.of(1e12, 1e12));
   });
 });

@@ -6,7 +6,7 @@ const mib = 2 ** 20;
 
 /** 100 MiB of weights and 1 MiB per token. */
 function planFor(tokens: number): MemoryPlan {
-  const parts = { weights: 100 * mib, gradients: 0, optimizer: 0, activations: tokens * mib, head: 0 };
+  const parts = { weights: 100 * mib, gradients: 0, optimizer: 0, activations: tokens * mib, head: 0, scratch: 0 };
   return { ...parts, total: parts.weights + parts.activations };
 }
 

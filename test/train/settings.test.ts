@@ -73,7 +73,6 @@ describe("resolveSettings", () => {
     [{ ...required }, "USAGE", "--method"],
     [{ model: "m", out: "o", method: "lora" }, "USAGE", "--data is required"],
     [{ ...required, method: "lora", microBatchTokens: 256 }, "USAGE", "--micro-batch-tokens 256 cannot hold an example of --cutoff 512"],
-    [{ ...required, method: "lora", optimizer: "adamw8bit" }, "UNSUPPORTED", "adamw8bit"],
     [{ ...required, method: "lora", device: "cuda:1", dtype: "fp32" }, "USAGE", "CUDA trains in bf16 only"],
     [{ ...required, method: "lora", earlyStopping: 2, validationSize: 0 }, "USAGE", "--early-stopping needs validation data"],
   ] satisfies [SomeSettings, string, string][])("refuses %o with %s", (settings, code, message) => {

@@ -6,7 +6,6 @@ import { type GenerateSettings, generate } from "../../src/generate/generate.js"
 import type { ResponseRow } from "../../src/generate/responses.js";
 import { inspectModel } from "../../src/inspect/inspect-model.js";
 import { mergeAdapter } from "../../src/models/merge.js";
-import { loadAddon } from "../../src/native/load.js";
 import { Model } from "../../src/native/model.js";
 import type { RunRecord } from "../../src/train/run-folder.js";
 import type { SomeSettings } from "../../src/train/settings.js";
@@ -105,6 +104,7 @@ describe("train", () => {
     expect(preview.samples[0]?.labels[0]).toBe(-100);
     expect(text).toContain("masked");
     expect(text).toContain("trained");
+    expect(preview.samples[0]?.tokens.join("")).toContain("Below is an instruction that describes a task"); // text, not pieces
     expect(existsSync(out)).toBe(false);
   });
 
@@ -182,7 +182,7 @@ describe("after training", () => {
   });
 
   it("inspect counts parameters and plans memory for both methods", async () => {
-    const report = await inspectModel(model, { addon: loadAddon(), device: "cpu", dtype: "fp32", microBatchTokens: 512 });
+    const report = await inspectModel(model, { device: "cpu", dtype: "fp32", microBatchTokens: 512 });
     expect(report).toMatchObject({ modelType: "bloom", layers: 2, hiddenSize: 32, dtypes: { F32: report.parameters } });
     expect(report.loraTargets).toContain("query_key_value");
     expect(report.memory.fft.optimizer).toBeGreaterThan(report.memory.lora.optimizer);
