@@ -242,6 +242,20 @@ def faster_of_eager_and_compiled(step, warmup):
     return f"eager ({reason})", eager_peak
 
 
+def blas_warning(threads):
+    """What Debian's python3-torch needs where nothing but its dependencies are installed: attention's fp32 products crawl there."""
+    x = torch.randn(256, 256)
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        x @ x
+        seconds.append(time.perf_counter() - start)
+    rate = 2 * 256**3 / min(seconds) / 1e9
+    if rate >= 5 * threads:
+        return ""
+    return f". WARNING: its fp32 products run at {rate:.0f} GFLOP/s, which is the reference BLAS; apt-get install libopenblas0-openmp makes this PyTorch several times faster"
+
+
 def implementation_of(wanted):
     if wanted != "auto":
         return wanted
@@ -288,7 +302,7 @@ def main():
     seconds = [step() for _ in range(a.steps)]
     median = sorted(seconds)[len(seconds) // 2]
     print(json.dumps({
-        "implementation": f"{describe(implementation)}, {step.optimizer_name}, {form}",
+        "implementation": f"{describe(implementation)}, {step.optimizer_name}, {form}{blas_warning(a.threads)}",
         "numerics": a.numerics, "method": a.method, "parameters": sum(q.numel() for q in model.parameters()), "trainableParameters": sum(q.numel() for q in step.trained),
         "tokensPerSecond": a.micro_batch * a.seq / median, "stepSeconds": median, "seconds": seconds,
         "loss": step.loss, "peakMemoryBytes": peak or peak_bytes(), "threads": torch.get_num_threads()}))

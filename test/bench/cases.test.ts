@@ -74,7 +74,7 @@ describe("memory", () => {
   const addonWith = (available: number, bytes: { readonly lora: number; readonly fft: number }): Addon => {
     const planMemory: Addon["planMemory"] = (_spec, lora) => {
       const total = lora ? bytes.lora : bytes.fft;
-      return { weights: total, gradients: 0, optimizer: 0, activations: 0, head: 0, total };
+      return { weights: total, gradients: 0, optimizer: 0, activations: 0, head: 0, scratch: 0, total };
     };
     return { planMemory, memoryUsage: () => ({ available, resident: 0, peakResident: 0 }) } as unknown as Addon;
   };
