@@ -101,7 +101,7 @@ export class Peer {
         problems.push(`${python}: ${PolypacaError.from(cause).message}`);
       }
     }
-    const advice = "On Debian: apt-get install python3-torch python3-numpy. POLYPACA_PYTHON names another Python.";
+    const advice = "On Debian: apt-get install python3-torch python3-numpy libopenblas0-openmp. POLYPACA_PYTHON names another Python.";
     return { problem: `PyTorch cannot be run beside polypaca (${problems.join("; ")}). ${advice}` };
   }
 
