@@ -17,7 +17,7 @@ where the CPU has it (2.4), else foreach; torch.compile (2.0) where two timed st
 Prints one JSON object: tokensPerSecond, stepSeconds (median), seconds of every step, peakMemoryBytes (VmHWM), implementation; or
 {"error": ...} with exit code 3 where a package is missing.
 """
-import argparse, json, math, resource, sys, time
+import argparse, ctypes, json, math, resource, sys, time
 
 def missing(package, hint):
     print(json.dumps({"error": f"{package} is not installed: {hint}"}))
@@ -184,6 +184,18 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def keep_freed_memory():
+    """Tells glibc's malloc to keep what PyTorch frees. By default large tensors go back to the system and are faulted in again in
+    every step, which on some virtual machines costs five times the step itself. Peak memory is read before this is called."""
+    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return  # not glibc
+    for parameter, value in ((mmap_max, 0), (trim_threshold, -1), (top_pad, 1 << 28), (arena_max, 1)):
+        mallopt(parameter, value)
+
+
 def adamw(trained):
     """The fastest AdamW that this version has for the CPU, and its name."""
     for options, name in (({"fused": True}, "fused AdamW"), ({"foreach": True}, "foreach AdamW")):
@@ -221,12 +233,14 @@ class Step:
 def faster_of_eager_and_compiled(step, warmup):
     """Warms up, and leaves the faster form in `step`: its name, and the peak memory of eager code where that one stays."""
     probes = 2
+    step()
+    eager_peak = peak_bytes()
+    keep_freed_memory()
     for _ in range(warmup):
         step()
     if not hasattr(torch, "compile"):
-        return "eager (this PyTorch has no torch.compile)", None
+        return "eager (this PyTorch has no torch.compile)", eager_peak
     eager, eager_seconds = step.loss_of, min(step() for _ in range(probes))
-    eager_peak = peak_bytes()
     try:
         step.loss_of = torch.compile(eager)
         for _ in range(warmup):

@@ -214,7 +214,7 @@ Napi::Value ModelWrap::loss(const Napi::CallbackInfo& info) {
       const BatchTables tables = make_tables(batch, m.spec.vocab_size, m.spec.max_positions);
       Workspace& ws = shared.decoder->workspace(WorkspaceKind::forward, tables.N);
       shared.decoder->forward(ws, batch, tables, {}, job.stop());
-      const double sum = shared.decoder->head_loss(ws, tables, {}, false, job.stop());
+      const double sum = shared.decoder->head_loss(ws, tables, {}, false, job.stop()).sum;
       const int64_t targets = int64_t(tables.targets.size());
       return [sum, targets](Napi::Env env) {
         Napi::Object o = Napi::Object::New(env);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/memory.h"
 
@@ -189,12 +190,14 @@ void Decoder::logits(Workspace& ws, int64_t first, int64_t n, float* host) {
   }
 }
 
-double Decoder::head_loss(Workspace& ws, const BatchTables& tables, const PassOptions& options, bool backward, const StopFlag& stop) {
+HeadLoss Decoder::head_loss(Workspace& ws, const BatchTables& tables, const PassOptions& options, bool backward, const StopFlag& stop) {
   const int64_t n = int64_t(tables.targets.size()), C = spec_.hidden_size, V = spec_.vocab_size;
   if (n == 0) {
     if (backward) backend_.fill_zero(ws.dx.data, tables.N * C * size_of(ws.dx.dtype));
-    return 0;
+    return {};
   }
+  HeadLoss result;
+  Clock clock;
   backend_.copy_in(ws.target_rows, tables.target_rows.data(), n * 4);
   backend_.copy_in(ws.targets, tables.targets.data(), n * 4);
   backend_.gather_rows(ws.head_x, ws.x_out, ws.target_rows, n, C);
@@ -209,20 +212,22 @@ double Decoder::head_loss(Workspace& ws, const BatchTables& tables, const PassOp
     const Matrix x = ws.head_normed.at(first, 0);
     backend_.linear_forward(ws.logits, x, weight, nullptr, {}, c, 0);
     backend_.cross_entropy(ws.logits, ws.losses + first, ws.targets + first, c, V, options.grad_scale, backward);
+    result.forward_seconds += clock.lap();
     if (!backward) continue;
     backend_.linear_backward_input(ws.d_head_normed.at(first, 0), ws.logits, weight, c, 0);
-    if (!trains_weights()) continue;
-    backend_.linear_backward_weight(model_.matrices.grad + trained.offset, C, ws.logits, x, c, V, C, 1, trained.gradient_started ? 1.0f : 0.0f);
-    trained.gradient_started = true;
+    if (trains_weights()) {
+      backend_.linear_backward_weight(model_.matrices.grad + trained.offset, C, ws.logits, x, c, V, C, 1, trained.gradient_started ? 1.0f : 0.0f);
+      trained.gradient_started = true;
+    }
+    clock.lap();
   }
   std::vector<float> losses(static_cast<size_t>(n));
   backend_.copy_out(losses.data(), ws.losses, n * 4);
-  double sum = 0;
-  for (float loss : losses) sum += loss;
-  if (!backward) return sum;
+  for (float loss : losses) result.sum += loss;
+  if (!backward) return result;
   norm_backward(model_.final_norm, ws.dx_other, 0, ws.d_head_normed, ws.head_x, ws.head_mean, ws.head_rstd, n);
   backend_.scatter_rows(ws.dx, tables.N, ws.dx_other, ws.target_rows, n, C);
-  return sum;
+  return result;
 }
 
 }  // namespace polypaca

@@ -22,6 +22,11 @@ struct PassOptions {
   float grad_scale = 1.0f;      // 1 / targets of the whole step
 };
 
+struct HeadLoss {
+  double sum = 0;              // of the token losses
+  double forward_seconds = 0;  // the head runs forward and backward a chunk at a time: what of it was forward, the loss included
+};
+
 class Decoder {
  public:
   Decoder(Model& model) : model_(model), backend_(*model.backend), spec_(model.spec) {}
@@ -37,8 +42,8 @@ class Decoder {
   /// Uploads the batch and runs all layers; the residual stream is then in ws.x_out. `after_attention` sees each layer's
   /// rotated keys and values (a cache is filled from them).
   void forward(Workspace& ws, const Batch& batch, const BatchTables& tables, const PassOptions& options, const StopFlag& stop, const Attend& after_attention = {});
-  /// Sum of the token losses. With `backward`, logits' gradients flow into the head and into ws.dx.
-  double head_loss(Workspace& ws, const BatchTables& tables, const PassOptions& options, bool backward, const StopFlag& stop);
+  /// Loss of all rows that have a target. With `backward`, logits' gradients flow into the head and into ws.dx.
+  HeadLoss head_loss(Workspace& ws, const BatchTables& tables, const PassOptions& options, bool backward, const StopFlag& stop);
   /// From ws.dx to the gradients of everything that is trained (whatever has a gradient buffer).
   void backward(Workspace& ws, const BatchTables& tables, const PassOptions& options, const StopFlag& stop);
 

@@ -1,27 +1,14 @@
 #include "train/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/memory.h"
 
 namespace polypaca {
 namespace {
-
-class Clock {
- public:
-  double lap() {
-    auto now = std::chrono::steady_clock::now();
-    double seconds = std::chrono::duration<double>(now - last_).count();
-    last_ = now;
-    return seconds;
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 }  // namespace
 
@@ -112,9 +99,11 @@ StepResult Trainer::step(const std::vector<Batch>& micro_batches, float learning
     clock.lap();
     decoder_->forward(ws, micro_batches[i], tables[i], pass, stop);
     result.forward_seconds += clock.lap();
-    loss += decoder_->head_loss(ws, tables[i], pass, true, stop);
+    const HeadLoss head = decoder_->head_loss(ws, tables[i], pass, true, stop);
     decoder_->backward(ws, tables[i], pass, stop);
-    result.backward_seconds += clock.lap();
+    loss += head.sum;
+    result.forward_seconds += head.forward_seconds;
+    result.backward_seconds += clock.lap() - head.forward_seconds;
   }
   check_stop(stop);
   clock.lap();

@@ -65,9 +65,6 @@ interface PeerJob {
 const stepsPerProcess = 3;
 const supported = ["bloom", "gpt_neox", "llama"];
 
-/** PyTorch runs two thread pools side by side; spinning ones take each other's cores. */
-const quietThreads = { GOMP_SPINCOUNT: "0" };
-
 const script = (): string => join(packageRoot(), "bench/peers/torch_peer.py");
 
 export class Peer {
@@ -202,7 +199,7 @@ function peerCase({ shape, method, numerics }: PeerJob, replies: readonly PeerRe
 async function runScript(python: string, args: readonly string[], signal?: AbortSignal): Promise<Record<string, unknown>> {
   const child = spawn(python, [script(), ...args], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, ...quietThreads },
+    env: process.env,
     ...(signal && { signal, killSignal: "SIGKILL" as const }),
   });
   let stdout = "";
