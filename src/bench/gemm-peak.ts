@@ -5,12 +5,13 @@
 import type { Addon, ComputeDType } from "../native/addon-types.js";
 import { medianOf } from "./statistics.js";
 
-/** Tokens x out features x in features, as training meets them. */
+/** Tokens x out features x in features, as training meets them; the last is an LM head. */
 export const peakProducts = [
   { N: 1024, rows: 2048, cols: 512 },
   { N: 1024, rows: 3072, cols: 768 },
   { N: 1024, rows: 512, cols: 2048 },
   { N: 2048, rows: 2048, cols: 2048 },
+  { N: 1024, rows: 32768, cols: 768 },
 ] as const;
 
 export interface ProductRate {
