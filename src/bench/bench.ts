@@ -31,7 +31,7 @@ export interface BenchSettings extends ShapeFlags {
 }
 
 /** Time for the measured steps of a whole run, where their number is not given. */
-const budgetSeconds = 65;
+const budgetSeconds = 42;
 /** Of the free memory, what models may take together: the children that measure peak memory, and the peer, want the rest. */
 const shareOfMemory = { alone: 0.8, withPeer: 0.5 };
 /** Of a run, the rounds before which the peer takes its turn: first, middle, last. */
