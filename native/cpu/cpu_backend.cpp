@@ -17,7 +17,9 @@ CpuBackend::CpuBackend(const CpuOptions& options) : options_(options) {
 
 CpuBackend::~CpuBackend() {
   release_scratch(gemm_scratch_);
-  for (const GemmScratch::Block& block : {bf16_a_, bf16_b_, adapter_sum_}) free(block.data);
+  free(bf16_a_.data);
+  free(bf16_b_.data);
+  free(adapter_sum_.data);
   close_onednn(onednn_);
 }
 
