@@ -3,22 +3,27 @@ import { cpus, platform, release } from "node:os";
 import { PolypacaError } from "../errors.js";
 import type { Addon, ComputeDType } from "../native/addon-types.js";
 import { loadAddon } from "../native/load.js";
-import { resolveDevice, resolveDType } from "../native/model.js";
+import { isCuda, resolveDevice, resolveDType } from "../native/model.js";
 import { openProgress, type Progress, type ProgressOutput } from "../train/progress.js";
-import { type BenchCase, type BenchShape, benchCases, benchShapes, type CaseFlags, type ShapeFlags } from "./cases.js";
-import { GemmPeak, peakProducts } from "./gemm-peak.js";
+import { type BenchCase, type BenchShape, benchCases, benchShapes, type CaseFlags, type ShapeFlags, usualShapes } from "./cases.js";
+import { GemmPeak } from "./gemm-peak.js";
 import { type KernelReport, type KernelResult, kernelPlans, measureBandwidth, measureKernels } from "./kernels.js";
 import { measureSteps } from "./measure-steps.js";
-import { groupByMemory, type PlannedCase, planCases } from "./memory-fit.js";
+import { availableOn, groupByMemory, type PlannedCase, planCases } from "./memory-fit.js";
+import { methodNotes } from "./method-notes.js";
 import { measurePeakMemory } from "./peak-memory.js";
 import { absentPeer, Peer, type PeerReport } from "./peer.js";
 import { type BenchMachine, type BenchReport, type CaseMeasurement, caseResult, methodRatios } from "./report.js";
 import { type SweepSettings, type SweptCase, sweepReport, sweptCases } from "./sweep.js";
 import type { Method } from "./work.js";
 
-export interface BenchSettings extends ShapeFlags {
+export interface BenchSettings extends Omit<ShapeFlags, "seq" | "microBatch"> {
+  /** Default: 256 on the CPU, 512 on a GPU. */
+  readonly seq?: number | undefined;
+  /** Default: 4 on the CPU, 16 on a GPU. */
+  readonly microBatch?: number | undefined;
   readonly methods: readonly Method[];
-  /** null: both; with `peer` or `sweep` the machine's default alone. */
+  /** null: both; with `peer`, `sweep` or on a GPU the device's default alone. */
   readonly dtypes: readonly ComputeDType[] | null;
   readonly device: string;
   readonly loraRank: number;
@@ -40,8 +45,9 @@ const peerRounds = 3;
 /**
  * Runs the bench. Progress goes to `output`.
  *
- * @throws PolypacaError `USAGE`, `BAD_CONFIG`, `INVALID_ARGUMENT` for a shape that cannot be; `OUT_OF_MEMORY`, before anything is
- *   allocated, for one that does not fit; `CANCELLED`
+ * @throws PolypacaError `USAGE`, `BAD_CONFIG`, `INVALID_ARGUMENT` for a shape that cannot be; `UNSUPPORTED` for a device that is not
+ *   there; `OUT_OF_MEMORY`, before anything is allocated, for what does not fit (of several presets, those that do not are left out
+ *   and named); `CANCELLED`
  */
 export async function runBench(
   settings: BenchSettings,
@@ -49,21 +55,26 @@ export async function runBench(
 ): Promise<BenchReport> {
   checkSettings(settings);
   const addon = loadAddon();
-  const { cases, swept } = chosenCases(addon, settings);
-  const planned = planCases(addon, cases);
-  const run = new BenchRun(addon, settings, output, signal);
+  const device = resolveDevice(settings.device);
+  const { cases, swept } = chosenCases(addon, settings, device);
+  const presets = new Set(cases.map(({ shape }) => shape.name));
+  const { planned, leftOut } = planCases(addon, cases, settings.sweep === null && presets.size > 1 && isCuda(device));
+  for (const line of leftOut) output.stream.write(`left out: ${line}\n`);
+  const run = new BenchRun(addon, { ...settings, device }, output, signal);
   const timesSteps = settings.steps !== 0;
   const measurements = timesSteps ? await run.measureCases(planned) : [];
   if (!timesSteps) await run.gemm.sample();
   const kernels = settings.kernels ? await run.measureKernels(cases) : null;
   const gemmPeak = { fp32: run.gemm.peak("fp32"), bf16: run.gemm.peak("bf16") };
-  const results = measurements.map((measurement) => caseResult(measurement, gemmPeak[measurement.measured.benchCase.dtype]));
+  const results = measurements.map((measurement) => caseResult(measurement, gemmPeak[measurement.measured.benchCase.dtype]!));
   return {
     machine: describeMachine(addon),
+    device,
     gemmPeak,
     gemmProducts: { fp32: run.gemm.products("fp32"), bf16: run.gemm.products("bf16") },
-    microKernelPeak: { fp32: await addon.measurePeak("fp32", 200), bf16: await addon.measurePeak("bf16", 200) },
+    microKernelPeak: isCuda(device) ? null : { fp32: await addon.measurePeak("fp32", 200), bf16: await addon.measurePeak("bf16", 200) },
     cases: results,
+    leftOut,
     ratios: methodRatios(measurements),
     peer: run.peerReport(new Map(results.map((result) => [result.key, result])), cases),
     sweep: settings.sweep && timesSteps ? sweepReport(settings.sweep, swept, results) : null,
@@ -73,27 +84,38 @@ export async function runBench(
 }
 
 /** Flags that contradict each other. */
-function checkSettings({ steps, kernels, sweep, archs, peer }: BenchSettings): void {
+function checkSettings({ steps, kernels, sweep, archs, presets, peer, device }: BenchSettings): void {
   const refuse = (message: string): never => {
     throw new PolypacaError("USAGE", message);
   };
   if (steps === 0 && !kernels) refuse("--steps 0: measures nothing without --kernels. Give --steps 1 or more, or add --kernels.");
   if (steps === 0 && (sweep !== null || peer)) refuse("--steps 0: --sweep and --peer need steps. Leave --steps out.");
-  if (sweep !== null && archs !== null && archs.length > 1) {
-    refuse(`--sweep: one model at a time, --arch names ${archs.length}. Give one (default with --sweep: bloom).`);
-  }
+  const models = Math.max(archs?.length ?? 1, presets?.length ?? 1);
+  if (sweep !== null && models > 1) refuse(`--sweep: one model at a time, here are ${models}. Give one (default with --sweep: bloom).`);
+  if (kernels && isCuda(device)) refuse("--kernels: times the CPU's kernels, one by one. Leave out --device, or --kernels.");
 }
 
 function chosenCases(
   addon: Addon,
   settings: BenchSettings,
+  device: string,
 ): { readonly cases: readonly BenchCase[]; readonly swept: readonly SweptCase[] } {
-  const isLong = settings.peer || settings.sweep !== null;
-  const usual: readonly ComputeDType[] = isLong ? [resolveDType(addon, undefined)] : ["bf16", "fp32"];
-  const caseFlags: CaseFlags = { ...settings, dtypes: settings.dtypes ?? usual, device: resolveDevice(settings.device) };
-  if (settings.sweep === null) return { cases: benchCases(benchShapes(settings), caseFlags), swept: [] };
-  const swept = sweptCases(settings.sweep, settings, caseFlags);
+  const isLong = settings.peer || settings.sweep !== null || isCuda(device);
+  const usual: readonly ComputeDType[] = isLong ? [resolveDType(addon, undefined, device)] : ["bf16", "fp32"];
+  const dtypes = (settings.dtypes ?? usual).map((dtype) => resolveDType(addon, dtype, device));
+  const caseFlags: CaseFlags = { ...settings, dtypes, device };
+  const shapeFlags = shapeFlagsOf(settings, device);
+  if (settings.sweep === null) return { cases: benchCases(benchShapes(shapeFlags), caseFlags), swept: [] };
+  const swept = sweptCases(settings.sweep, shapeFlags, caseFlags);
   return { cases: swept.map(({ benchCase }) => benchCase), swept };
+}
+
+/** The device's usual models stand in where no model and no size was asked for. */
+function shapeFlagsOf(settings: BenchSettings, device: string): ShapeFlags {
+  const usual = usualShapes(device);
+  const { archs, presets, hidden, layers, sweep, seq = usual.seq, microBatch = usual.microBatch } = settings;
+  const isOpen = archs === null && presets === null && hidden === undefined && layers === undefined && sweep === null;
+  return { ...settings, presets: isOpen ? usual.presets : presets, seq, microBatch };
 }
 
 /** One run's instruments: what they gather on the way ends up in the report. */
@@ -111,26 +133,36 @@ class BenchRun {
     this.#settings = settings;
     this.#output = output;
     this.#signal = signal;
-    this.gemm = new GemmPeak(addon);
+    this.gemm = new GemmPeak(addon, settings.device);
   }
 
   async measureCases(planned: readonly PlannedCase[]): Promise<CaseMeasurement[]> {
     if (this.#settings.peer) await this.#findPeer(planned);
     const peaks = await this.#peakMemory(planned);
-    const share = this.#settings.peer ? shareOfMemory.withPeer : shareOfMemory.alone;
-    const groups = groupByMemory(planned, share * this.#addon.memoryUsage().available);
+    const share = this.#settings.peer && !this.#onGpu ? shareOfMemory.withPeer : shareOfMemory.alone;
+    const groups = groupByMemory(planned, share * availableOn(this.#addon, this.#settings.device));
     this.#groups = groups.length;
     const measurements: CaseMeasurement[] = [];
     for (const [i, group] of groups.entries()) {
-      const measured = await this.#stepsOf(
-        group.map(({ benchCase }) => benchCase),
-        groups.length === 1 ? "steps" : `steps, group ${i + 1} of ${groups.length}`,
-      );
+      const cases = group.map(({ benchCase }) => benchCase);
+      if (this.#onGpu) await this.#peerOnGpu(cases);
+      const measured = await this.#stepsOf(cases, groups.length === 1 ? "steps" : `steps, group ${i + 1} of ${groups.length}`);
       for (const [j, { benchCase, plannedBytes }] of group.entries()) {
         measurements.push({ measured: measured[j]!, peakMemoryBytes: peaks.get(benchCase)!, plannedMemoryBytes: plannedBytes });
       }
     }
     return measurements;
+  }
+
+  get #onGpu(): boolean {
+    return isCuda(this.#settings.device);
+  }
+
+  /** While none of our models takes the GPU's memory: the largest fit beside nothing. */
+  async #peerOnGpu(cases: readonly BenchCase[]): Promise<void> {
+    if (!(this.#peer instanceof Peer)) return;
+    this.#output.stream.write(`PyTorch: ${cases.map(labelOf).join(", ")}\n`);
+    await this.#peer.round(cases, this.#signal);
   }
 
   async #findPeer(planned: readonly PlannedCase[]): Promise<void> {
@@ -163,7 +195,7 @@ class BenchRun {
       progress.update(round, `${cases.length} cases in turn`);
       await this.gemm.sample();
       const turns = new Set(Array.from({ length: peerRounds }, (_, turn) => Math.round((turn * rounds) / (peerRounds - 1))));
-      if (this.#peer instanceof Peer && turns.has(round)) await this.#peer.round(cases, this.#signal);
+      if (this.#peer instanceof Peer && !this.#onGpu && turns.has(round)) await this.#peer.round(cases, this.#signal);
     };
     const plan = { rounds: this.#settings.steps, budgetSeconds: budgetSeconds / this.#groups };
     try {
@@ -190,7 +222,7 @@ class BenchRun {
     try {
       let done = 0;
       for (const benchCase of chosen) {
-        const rates = { gemmPeak: this.gemm.peak(benchCase.dtype), bandwidth };
+        const rates = { gemmPeak: this.gemm.peak(benchCase.dtype)!, bandwidth };
         const onKernel = (kernel: string): void => {
           if (this.#signal?.aborted) throw new PolypacaError("CANCELLED", "stopped while measuring kernels");
           progress.update(done++, `${benchCase.shape.name} ${benchCase.dtype}, ${kernel}`);
@@ -210,27 +242,14 @@ class BenchRun {
   }
 
   describeMethod(measurements: readonly CaseMeasurement[]): string[] {
-    const { threads } = this.#addon.machine();
-    const steps = [...new Set(measurements.map(({ measured }) => measured.steps.length))].join(" or ");
-    const together =
-      this.#groups === 1
-        ? "all models alive in one process, one step of each per round, every other round backwards"
-        : `interleaved in one process in ${this.#groups} groups, because not all models fit in memory at once: one step of each per round`;
-    return [
-      ...(measurements.length === 0
-        ? []
-        : [
-            `Steps: ${steps} per case after 2 warm-up steps, ${together}; medians, ± is half the interquartile range. A step is forward, backward, clipping and AdamW on a new batch in which every token is labelled; ${threads} threads.`,
-            "Work per token: FFT 6P, LoRA 4P + 6 x adapter parameters, and 12 x layers x hidden x mean attended length for attention; P leaves out the embedding's look-up and counts the LM head, for the rows that have a target. Recomputation is no work.",
-            "Peak memory: high-water mark (VmHWM) of a process per case that runs it alone, Node included.",
-          ]),
-      `GEMM peak: the fastest of ${peakProducts.length} large products (${peakProducts.map(({ N, rows, cols }) => `${N} x ${rows} x ${cols}`).join(", ")}) of this build on the same threads, median of ${this.gemm.samples} samples taken ${measurements.length === 0 ? "before the kernels" : "before, between and after the rounds"}.`,
-      ...(this.#peer instanceof Peer
-        ? [
-            "Peer: PyTorch takes its turns before, amid and after our rounds, a process per case, same shapes, tokens and threads. mixed: fp32 weights, bf16 autocast (our bf16 numerics); pure: everything in bf16.",
-          ]
-        : []),
-    ];
+    return methodNotes({
+      onGpu: this.#onGpu,
+      threads: this.#addon.machine().threads,
+      steps: measurements.map(({ measured }) => measured.steps.length),
+      groups: this.#groups,
+      peakSamples: this.gemm.samples,
+      hasPeer: this.#peer instanceof Peer,
+    });
   }
 }
 

@@ -41,9 +41,10 @@ export interface LoraCase {
 
 /** Sizes that replace a shape's own. */
 export interface ShapeFlags {
-  /** Model types; null: BLOOM, GPT-NeoX (Pythia) and LLaMA, or the preset's. */
+  /** Model types; null: BLOOM, GPT-NeoX (Pythia) and LLaMA, or the presets'. */
   readonly archs: readonly string[] | null;
-  readonly preset: string | null;
+  /** Published models; null: none. */
+  readonly presets: readonly string[] | null;
   readonly hidden?: number | undefined;
   readonly layers?: number | undefined;
   readonly heads?: number | undefined;
@@ -64,6 +65,12 @@ const smallShapes: Readonly<Record<string, ModelShape>> = {
 
 const defaultArchs = ["bloom", "gpt_neox", "llama"];
 
+/** What is measured where nothing else is asked for: on the CPU small shapes, on a GPU models of the study, at its context length. */
+export function usualShapes(device: string): Pick<ShapeFlags, "presets" | "seq" | "microBatch"> {
+  if (device === "cpu") return { presets: null, seq: 256, microBatch: 4 };
+  return { presets: ["bloom-560m", "bloom-1b7", "bloom-7b1", "pythia-1.4b", "llama-7b", "baichuan2-7b"], seq: 512, microBatch: 16 };
+}
+
 /**
  * The shapes that the flags ask for.
  *
@@ -71,7 +78,7 @@ const defaultArchs = ["bloom", "gpt_neox", "llama"];
  *   `INVALID_ARGUMENT` for sizes that contradict each other
  */
 export function benchShapes(flags: ShapeFlags): BenchShape[] {
-  if (flags.preset !== null) return [presetShape(flags.preset, flags)];
+  if (flags.presets !== null) return flags.presets.map((preset) => presetShape(preset, flags));
   return (flags.archs ?? defaultArchs).map((arch) => {
     // Pythia is what people call it, gpt_neox what its config.json says.
     const modelType = arch === "pythia" ? "gpt_neox" : arch;

@@ -18,7 +18,7 @@ const caseSchema = z.object({
 
 const savedSchema = z.object({
   machine: z.object({ cpu: z.string(), threads: z.number(), isa: z.string(), gemm: z.string() }),
-  gemmPeak: z.object({ fp32: z.number().positive(), bf16: z.number().positive() }),
+  gemmPeak: z.object({ fp32: z.number().positive().nullable(), bf16: z.number().positive().nullable() }),
   cases: z.array(caseSchema),
 });
 
@@ -52,8 +52,8 @@ export interface ComparedCase {
 export interface Comparison {
   /** What of the machine or the build differs, a line each; ratios across machines say little. */
   readonly differences: readonly string[];
-  /** Now over before: how much of a difference is the machine's own. */
-  readonly gemmPeak: { readonly fp32: number; readonly bf16: number };
+  /** Now over before: how much of a difference is the machine's own. null where either run has none. */
+  readonly gemmPeak: { readonly fp32: number | null; readonly bf16: number | null };
   readonly cases: readonly ComparedCase[];
   readonly onlyBefore: readonly string[];
   readonly onlyNow: readonly string[];
@@ -87,12 +87,19 @@ export function compareRuns(before: SavedRun, now: SavedRun): Comparison {
   const keys = new Set(now.cases.map(({ key }) => key));
   return {
     differences: machineDifferences(before.machine, now.machine),
-    gemmPeak: { fp32: now.gemmPeak.fp32 / before.gemmPeak.fp32, bf16: now.gemmPeak.bf16 / before.gemmPeak.bf16 },
+    gemmPeak: {
+      fp32: ratioOf(now.gemmPeak.fp32, before.gemmPeak.fp32),
+      bf16: ratioOf(now.gemmPeak.bf16, before.gemmPeak.bf16),
+    },
     cases,
     onlyBefore: before.cases.map(({ key }) => key).filter((key) => !keys.has(key)),
     onlyNow: now.cases.map(({ key }) => key).filter((key) => !old.has(key)),
     slower: cases.filter(({ verdict }) => verdict === "slower").length,
   };
+}
+
+function ratioOf(now: number | null, before: number | null): number | null {
+  return now === null || before === null ? null : now / before;
 }
 
 function compareCase(before: SavedCase, now: SavedCase): ComparedCase {

@@ -1,11 +1,11 @@
 /**
- * The denominator of utilisation: the best rate that a large dense product of this build reaches on this machine, with the threads
+ * The denominator of utilisation: the best rate that a large dense product of this build reaches on this device, with the threads
  * of this run and in the same minutes as the steps.
  */
 import type { Addon, ComputeDType } from "../native/addon-types.js";
 import { medianOf } from "./statistics.js";
 
-/** Tokens x out features x in features, as training meets them; the last is an LM head. */
+/** On the CPU: tokens x out features x in features, as training meets them; the last is an LM head. */
 export const peakProducts = [
   { N: 1024, rows: 2048, cols: 512 },
   { N: 1024, rows: 3072, cols: 768 },
@@ -24,17 +24,26 @@ export interface ProductRate {
 
 export class GemmPeak {
   readonly #addon: Addon;
+  readonly #device: string;
+  /** CPU: GFLOP/s by type and product. */
   readonly #rates = new Map<ComputeDType, number[][]>();
+  /** GPU: GFLOP/s of its own choice of bf16 products. */
+  readonly #deviceRates: number[] = [];
   readonly #milliseconds: number;
 
   /** @param milliseconds of one sample of one product */
-  constructor(addon: Addon, milliseconds = 40) {
+  constructor(addon: Addon, device: string, milliseconds = 40) {
     this.#addon = addon;
+    this.#device = device;
     this.#milliseconds = milliseconds;
   }
 
   /** Measures every product once in each type; called before, between and after the steps. */
   async sample(): Promise<void> {
+    if (this.#device !== "cpu") {
+      this.#deviceRates.push(await this.#addon.measurePeak("bf16", this.#milliseconds, this.#device));
+      return;
+    }
     for (const dtype of ["fp32", "bf16"] as const) {
       const rates = this.#rates.get(dtype) ?? peakProducts.map(() => []);
       this.#rates.set(dtype, rates);
@@ -47,16 +56,18 @@ export class GemmPeak {
 
   /** Times the products were measured. */
   get samples(): number {
-    return this.#rates.get("fp32")?.[0]?.length ?? 0;
+    return this.#rates.get("fp32")?.[0]?.length ?? this.#deviceRates.length;
   }
 
+  /** None on a GPU, whose back end picks the products and tells the best rate alone. */
   products(dtype: ComputeDType): ProductRate[] {
     const rates = this.#rates.get(dtype) ?? [];
     return rates.map((values, i) => ({ ...peakProducts[i]!, gflops: medianOf(values) }));
   }
 
-  /** The fastest product's median, in GFLOP/s. */
-  peak(dtype: ComputeDType): number {
+  /** The fastest product's median, in GFLOP/s; null for a type that the device does not compute in. */
+  peak(dtype: ComputeDType): number | null {
+    if (this.#device !== "cpu") return dtype === "bf16" ? medianOf(this.#deviceRates) : null;
     return Math.max(...this.products(dtype).map(({ gflops }) => gflops));
   }
 }

@@ -20,25 +20,41 @@ export interface PlannedCase {
   readonly plannedBytes: number;
 }
 
+export interface PlannedCases {
+  /** Those that fit, each with its predicted need. */
+  readonly planned: readonly PlannedCase[];
+  /** A line for each that was left out: its key and its need. */
+  readonly leftOut: readonly string[];
+}
+
 /**
- * @returns every case with its predicted need
+ * Predicts every case on its device.
+ *
+ * @param mayLeaveOut what does not fit is left out as long as something does; else it is refused
  * @throws PolypacaError `OUT_OF_MEMORY` naming each case that does not fit, with figures
  */
-export function planCases(addon: Addon, cases: readonly BenchCase[]): PlannedCase[] {
-  const available = addon.memoryUsage().available;
+export function planCases(addon: Addon, cases: readonly BenchCase[], mayLeaveOut = false): PlannedCases {
+  const available = availableOn(addon, cases[0]!.device);
   const plans = cases.map((benchCase) => ({ benchCase, plan: planCase(addon, benchCase) }));
   const short = plans.filter(({ plan }) => plan.total > available);
-  if (short.length > 0) {
-    const lines = short.map(({ benchCase, plan }) => `  ${benchCase.key}: ${mib(plan.total)} MiB (${partsOf(plan)})`);
+  const lines = short.map(({ benchCase, plan }) => `${benchCase.key}: ${mib(plan.total)} MiB (${partsOf(plan)})`);
+  if (short.length > 0 && !(mayLeaveOut && short.length < plans.length)) {
     const loraFits = plans.some(({ benchCase, plan }) => benchCase.method === "lora" && plan.total <= available);
     const narrower = short.some(({ benchCase }) => benchCase.dtype === "fp32") ? "--dtype bf16, " : "";
     const advice = `Try ${loraFits ? "--method lora, " : ""}${narrower}a smaller --micro-batch or --seq, or a smaller shape.`;
     throw new PolypacaError(
       "OUT_OF_MEMORY",
-      `${mib(available)} MiB are available, which is too little for\n${lines.join("\n")}\n${advice}`,
+      `${mib(available)} MiB are available, which is too little for\n  ${lines.join("\n  ")}\n${advice}`,
     );
   }
-  return plans.map(({ benchCase, plan }) => ({ benchCase, plannedBytes: plan.total }));
+  const fitting = plans.filter(({ plan }) => plan.total <= available);
+  const leftOut = lines.map((line) => `${line}, and ${mib(available)} MiB are available`);
+  return { planned: fitting.map(({ benchCase, plan }) => ({ benchCase, plannedBytes: plan.total })), leftOut };
+}
+
+/** Bytes that may still be taken: of the host, or of a GPU. */
+export function availableOn(addon: Addon, device: string): number {
+  return (device === "cpu" ? addon.memoryUsage() : addon.memoryUsage(device)).available;
 }
 
 function partsOf(plan: MemoryPlan): string {

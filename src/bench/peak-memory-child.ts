@@ -1,4 +1,4 @@
-/** The child process of peak-memory.ts: takes a case over the channel, runs it alone, sends back its high-water mark. */
+/** The child process of peak-memory.ts: takes a case over the channel, runs it alone, sends back its high-water mark, of the host or of the GPU. */
 import { PolypacaError } from "../errors.js";
 import { loadAddon } from "../native/load.js";
 import type { BenchCase } from "./cases.js";
@@ -9,7 +9,8 @@ export type PeakMemoryReply = { readonly peakMemoryBytes: number } | { readonly 
 async function peakOf(benchCase: BenchCase): Promise<PeakMemoryReply> {
   const live = await LiveCase.open(benchCase);
   for (let step = 0; step < warmupSteps; step++) await live.step();
-  return { peakMemoryBytes: loadAddon().memoryUsage().peakResident };
+  const { device } = benchCase;
+  return { peakMemoryBytes: loadAddon().memoryUsage(device === "cpu" ? undefined : device).peakResident };
 }
 
 process.once("message", async (benchCase: BenchCase) => {

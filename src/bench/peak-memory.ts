@@ -1,4 +1,4 @@
-/** Peak memory of a case: the high-water mark (VmHWM) of a process that runs nothing else. */
+/** Peak memory of a case: the high-water mark (VmHWM; on a GPU, of its memory) of a process that runs nothing else. */
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { type ErrorCode, PolypacaError } from "../errors.js";
@@ -8,7 +8,8 @@ import type { PeakMemoryReply } from "./peak-memory-child.js";
 const childModule = fileURLToPath(new URL("./peak-memory-child.js", import.meta.url));
 
 /**
- * Runs the case's first steps in a process of its own; the Node process itself is in the figure, as Python is in the peer's.
+ * Runs the case's first steps in a process of its own; on the CPU, the Node process itself is in the figure, as Python is in the
+ * peer's; on a GPU, what its back end holds on the device, as PyTorch's allocator reports the peer's.
  *
  * @throws PolypacaError whatever the child met; `INTERNAL` where it died, `CANCELLED`
  */

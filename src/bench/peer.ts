@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { PolypacaError } from "../errors.js";
 import type { ComputeDType } from "../native/addon-types.js";
 import { packageRoot } from "../native/load.js";
+import { isCuda } from "../native/model.js";
 import type { BenchCase, BenchShape } from "./cases.js";
 import { spreadOf } from "./statistics.js";
 import type { Method } from "./work.js";
@@ -27,6 +28,8 @@ export interface PeerCase {
   readonly shape: string;
   readonly method: Method;
   readonly numerics: PeerNumerics;
+  /** GPU: "eager", "torch.compile", "Liger", …, each a case of its own. CPU: null, the script kept the faster one and names it. */
+  readonly form: string | null;
   readonly tokensPerSecond: number;
   readonly stepSeconds: number;
   readonly stepSecondsLow: number;
@@ -40,16 +43,28 @@ export interface PeerCase {
 export interface PeerRatio {
   readonly key: string;
   readonly numerics: PeerNumerics;
+  readonly form: string | null;
   /** True for the peer's fastest variant of the case. */
   readonly isFastest: boolean;
   readonly tokensPerSecond: number;
   readonly peakMemory: number;
 }
 
+interface MeasuredForm {
+  readonly name: string | null;
+  readonly seconds: readonly number[];
+  readonly peakMemoryBytes: number;
+}
+
 interface PeerReply {
+  /** Of the fastest form. */
   readonly seconds: readonly number[];
   readonly peakMemoryBytes: number;
   readonly implementation: string;
+  /** GPU only. */
+  readonly forms?: readonly MeasuredForm[];
+  /** Forms that did not run, and why. */
+  readonly failedForms?: readonly string[];
 }
 
 interface PeerJob {
@@ -61,8 +76,8 @@ interface PeerJob {
   readonly arguments: readonly string[];
 }
 
-/** Steps of a peer process: as ours, the first two do not count. */
-const stepsPerProcess = 3;
+/** Steps of a peer process: as ours, the first two do not count. On the CPU it has three turns in a run, on a GPU one. */
+const stepsPerProcess = { cpu: 3, gpu: 12 };
 const supported = ["bloom", "gpt_neox", "llama"];
 
 const script = (): string => join(packageRoot(), "bench/peers/torch_peer.py");
@@ -78,8 +93,11 @@ export class Peer {
   private constructor(python: string, threads: number, cases: readonly BenchCase[]) {
     this.#python = python;
     this.#threads = threads;
-    this.#jobs = cases.filter(({ shape }) => isSupported(shape)).flatMap(jobsOf);
-    this.#skipped = cases.filter(({ shape }) => !isSupported(shape)).map(({ key }) => `${key}: the peer script has no such model`);
+    this.#jobs = cases.filter((benchCase) => reasonToSkip(benchCase) === null).flatMap(jobsOf);
+    this.#skipped = cases.flatMap((benchCase) => {
+      const reason = reasonToSkip(benchCase);
+      return reason === null ? [] : [`${benchCase.key}: ${reason}`];
+    });
   }
 
   /**
@@ -92,7 +110,7 @@ export class Peer {
     const problems: string[] = [];
     for (const python of wanted ? [wanted] : ["python3", "/usr/bin/python3"]) {
       try {
-        await runScript(python, ["--describe"]);
+        await runScript(python, ["--describe", "--device", cases[0]?.device ?? "cpu"]);
         return new Peer(python, threads, cases);
       } catch (cause) {
         problems.push(`${python}: ${PolypacaError.from(cause).message}`);
@@ -129,7 +147,7 @@ export class Peer {
   ): PeerReport {
     const measured = this.#jobs.flatMap((job) => {
       const replies = this.#replies.get(job);
-      return replies && !this.#failures.has(job) ? [{ job, result: peerCase(job, replies) }] : [];
+      return replies && !this.#failures.has(job) ? peerCases(job, replies).map((result) => ({ job, result })) : [];
     });
     const ratios = cases.flatMap((benchCase) => {
       const own = ours.get(benchCase.key);
@@ -139,6 +157,7 @@ export class Peer {
       return rivals.map(({ result }) => ({
         key: benchCase.key,
         numerics: result.numerics,
+        form: result.form,
         isFastest: result.tokensPerSecond === best,
         tokensPerSecond: own.tokensPerSecond / result.tokensPerSecond,
         peakMemory: own.peakMemoryBytes / result.peakMemoryBytes,
@@ -147,12 +166,15 @@ export class Peer {
     const failed = [...this.#failures].map(
       ([{ shape, method, numerics }, message]) => `${shape.description}, ${method} ${numerics}: ${message}`,
     );
+    const failedForms = [...this.#replies].flatMap(([{ shape, method, numerics }, replies]) =>
+      replies.flatMap((reply) => (reply.failedForms ?? []).map((line) => `${shape.description}, ${method} ${numerics}: ${line}`)),
+    );
     return {
       problem: null,
       implementation: [...new Set(measured.map(({ result }) => result.implementation))].join("; ") || null,
       cases: measured.map(({ result }) => result),
       ratios,
-      skipped: [...this.#skipped, ...failed],
+      skipped: [...this.#skipped, ...failed, ...failedForms],
     };
   }
 }
@@ -161,8 +183,9 @@ export function absentPeer(problem: string): PeerReport {
   return { problem, implementation: null, cases: [], ratios: [], skipped: [] };
 }
 
-function isSupported({ spec }: BenchShape): boolean {
-  return supported.includes(spec.modelType);
+function reasonToSkip({ shape, device }: BenchCase): string | null {
+  if (device === "cuda-emulated") return "PyTorch has no such device";
+  return supported.includes(shape.spec.modelType) ? null : "the peer script has no such model";
 }
 
 /** Which of the peer's variants a dtype of ours is held against. */
@@ -170,29 +193,35 @@ export function numericsOf(dtype: ComputeDType): readonly PeerNumerics[] {
   return dtype === "bf16" ? ["mixed", "pure"] : ["fp32"];
 }
 
-function jobsOf({ key, shape, method, dtype, lora }: BenchCase): PeerJob[] {
+function jobsOf({ key, shape, method, dtype, device, lora }: BenchCase): PeerJob[] {
   const { modelType, hiddenSize, layers, heads, kvHeads, intermediateSize, vocabSize } = shape.spec;
   const numbers = {
     ...{ hidden: hiddenSize, layers, heads, "kv-heads": kvHeads, intermediate: intermediateSize, vocab: vocabSize },
-    ...{ seq: shape.sequenceLength, "micro-batch": shape.microBatch, steps: stepsPerProcess },
+    ...{ seq: shape.sequenceLength, "micro-batch": shape.microBatch },
+    steps: isCuda(device) ? stepsPerProcess.gpu : stepsPerProcess.cpu,
     ...{ "lora-rank": lora.rank, "lora-dropout": lora.dropout },
   };
   const sizes = Object.entries(numbers).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
   return numericsOf(dtype).map((numerics) => ({
     ...{ key, shape, method, numerics },
-    arguments: ["--arch", modelType, "--method", method, "--numerics", numerics, ...sizes],
+    arguments: ["--arch", modelType, "--method", method, "--numerics", numerics, ...sizes, "--device", device],
   }));
 }
 
-function peerCase({ shape, method, numerics }: PeerJob, replies: readonly PeerReply[]): PeerCase {
-  const { median, low, high, count } = spreadOf(replies.flatMap(({ seconds }) => seconds));
-  return {
-    ...{ arch: shape.spec.modelType, shape: shape.description, method, numerics },
-    tokensPerSecond: (shape.sequenceLength * shape.microBatch) / median,
-    ...{ stepSeconds: median, stepSecondsLow: low, stepSecondsHigh: high, steps: count },
-    peakMemoryBytes: Math.max(...replies.map(({ peakMemoryBytes }) => peakMemoryBytes)),
-    implementation: replies[0]!.implementation,
-  };
+/** One for each form that was timed. */
+function peerCases({ shape, method, numerics }: PeerJob, replies: readonly PeerReply[]): PeerCase[] {
+  const measured = replies.flatMap((reply): readonly MeasuredForm[] => reply.forms ?? [{ ...reply, name: null }]);
+  return [...new Set(measured.map(({ name }) => name))].map((form) => {
+    const own = measured.filter(({ name }) => name === form);
+    const { median, low, high, count } = spreadOf(own.flatMap(({ seconds }) => seconds));
+    return {
+      ...{ arch: shape.spec.modelType, shape: shape.description, method, numerics, form },
+      tokensPerSecond: (shape.sequenceLength * shape.microBatch) / median,
+      ...{ stepSeconds: median, stepSecondsLow: low, stepSecondsHigh: high, steps: count },
+      peakMemoryBytes: Math.max(...own.map(({ peakMemoryBytes }) => peakMemoryBytes)),
+      implementation: replies[0]!.implementation,
+    };
+  });
 }
 
 /** The script's answer is the last line of its stdout, one JSON object; `error` in it says what is missing. */

@@ -12,11 +12,15 @@ import { causalAttendedLength, flopsPerToken, type Method } from "./work.js";
 
 export interface BenchReport {
   readonly machine: BenchMachine;
-  /** GFLOP/s: the fastest large product of this run. */
-  readonly gemmPeak: Readonly<Record<ComputeDType, number>>;
-  /** GFLOP/s per product, and of the micro-kernel with its panels in the cache: what no product exceeds. */
+  /** What the cases ran on: "cpu", "cuda". */
+  readonly device: string;
+  /** GFLOP/s: the fastest large product of this run on that device; null for a type it does not compute in. */
+  readonly gemmPeak: Readonly<Record<ComputeDType, number | null>>;
+  /** CPU: GFLOP/s per product, and of the micro-kernel with its panels in the cache (null on a GPU): what no product exceeds. */
   readonly gemmProducts: Readonly<Record<ComputeDType, readonly ProductRate[]>>;
-  readonly microKernelPeak: Readonly<Record<ComputeDType, number>>;
+  readonly microKernelPeak: Readonly<Record<ComputeDType, number>> | null;
+  /** Cases that do not fit in memory, a line each. */
+  readonly leftOut: readonly string[];
   readonly cases: readonly CaseResult[];
   readonly ratios: readonly MethodRatio[];
   /** null: not asked for. */
@@ -58,6 +62,7 @@ export interface CaseResult {
   readonly stepSecondsLow: number;
   readonly stepSecondsHigh: number;
   readonly steps: number;
+  /** CPU: VmHWM of a process of its own. GPU: the most that such a process's back end held on the device. */
   readonly peakMemoryBytes: number;
   readonly plannedMemoryBytes: number;
   readonly flopsPerToken: number;

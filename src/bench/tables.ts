@@ -27,17 +27,24 @@ export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly
 
 /** Everything that was measured, with how. */
 export function describeReport(report: BenchReport, comparison: Comparison | null = null): string {
-  const { machine, gemmPeak, microKernelPeak, cases, peer, sweep, kernels, method } = report;
-  const peaks = `GEMM peak ${number(gemmPeak.bf16)} GFLOP/s in bf16, ${number(gemmPeak.fp32)} in fp32 (micro-kernel in the cache: ${number(microKernelPeak.bf16)}, ${number(microKernelPeak.fp32)})`;
+  const { cases, leftOut, peer, sweep, kernels, method } = report;
   const shapes = [...new Map(cases.map((result) => [result.shape, result])).values()];
   return [
-    `${machine.cpu}, ${machine.threads} threads, ${machine.isa}, products: ${machine.gemm}\n${peaks}`,
+    describeDevice(report),
     ...(cases.length === 0 ? [] : [shapes.map((result) => result.shape).join("\n"), sweep ? sweepTable(sweep) : caseTable(report)]),
+    ...(leftOut.length === 0 ? [] : [leftOut.map((line) => `Left out: ${line}`).join("\n")]),
     ...(peer ? [peerTable(peer)] : []),
     ...(kernels ? [kernelTable(kernels)] : []),
     ...(comparison ? [comparisonTable(comparison)] : []),
     method.join("\n"),
   ].join("\n\n");
+}
+
+function describeDevice({ machine, device, gemmPeak: { fp32, bf16 }, microKernelPeak }: BenchReport): string {
+  const name = device === "cpu" ? `${machine.threads} threads, ${machine.isa}, products: ${machine.gemm}` : `${device}: ${machine.cuda}`;
+  const peaks = [...(bf16 === null ? [] : [`${number(bf16)} GFLOP/s in bf16`]), ...(fp32 === null ? [] : [`${number(fp32)} in fp32`])];
+  const inCache = microKernelPeak && ` (micro-kernel in the cache: ${number(microKernelPeak.bf16)}, ${number(microKernelPeak.fp32)})`;
+  return `${machine.cpu}, ${name}\nGEMM peak ${peaks.join(", ")}${inCache ?? ""}`;
 }
 
 function caseTable({ cases, ratios }: BenchReport): string {
@@ -91,7 +98,7 @@ function peerTable({ problem, implementation, cases, ratios, skipped }: PeerRepo
     [
       { title: "PyTorch", cell: ({ arch }) => arch, align: "left" },
       { title: "method", cell: ({ method }) => methodName(method), align: "left" },
-      { title: "numerics", cell: ({ numerics }) => numerics, align: "left" },
+      { title: "numerics", cell: numericsName, align: "left" },
       { title: "tokens/s", cell: ({ tokensPerSecond }) => number(tokensPerSecond) },
       { title: "step ms", cell: ({ stepSeconds }) => milliseconds(stepSeconds) },
       {
@@ -105,7 +112,7 @@ function peerTable({ problem, implementation, cases, ratios, skipped }: PeerRepo
   const compared = formatTable(
     [
       { title: "polypaca against PyTorch", cell: ({ key }) => key, align: "left" },
-      { title: "numerics", cell: ({ numerics, isFastest }) => `${numerics}${isFastest ? ", its fastest" : ""}`, align: "left" },
+      { title: "numerics", cell: (ratio) => `${numericsName(ratio)}${ratio.isFastest ? ", its fastest" : ""}`, align: "left" },
       { title: "speed", cell: ({ tokensPerSecond }) => times(tokensPerSecond) },
       { title: "memory", cell: ({ peakMemory }) => peakMemory.toFixed(2) },
     ],
@@ -149,11 +156,19 @@ export function comparisonTable({ differences, gemmPeak, cases, onlyBefore, only
   );
   return [
     table,
-    `GEMM peak now over before: bf16 ${times(gemmPeak.bf16)}, fp32 ${times(gemmPeak.fp32)}.`,
+    `GEMM peak now over before: bf16 ${timesOrNone(gemmPeak.bf16)}, fp32 ${timesOrNone(gemmPeak.fp32)}.`,
     ...differences.map((difference) => `Another machine or build: ${difference}`),
     ...onlyBefore.map((key) => `Only in the saved run: ${key}`),
     ...onlyNow.map((key) => `Not in the saved run: ${key}`),
   ].join("\n");
+}
+
+function numericsName({ numerics, form }: { readonly numerics: string; readonly form: string | null }): string {
+  return form === null ? numerics : `${numerics} ${form}`;
+}
+
+function timesOrNone(ratio: number | null): string {
+  return ratio === null ? "none" : times(ratio);
 }
 
 export function methodName(method: "lora" | "fft"): string {

@@ -10,7 +10,7 @@ export function registerInspect(program: Command): void {
     .argument("<DIR>", "model, a Hugging Face folder")
     .option("--micro-batch-tokens <N>", "for the memory figures", numberFlag("--micro-batch-tokens", { integer: true, min: 1 }), 2048)
     .option("--dtype <TYPE>", "fp32 or bf16, for the memory figures", choiceFlag("--dtype", ["fp32", "bf16"]))
-    .option("--device <NAME>", "auto or cpu", "auto")
+    .option("--device <NAME>", "auto, cpu, cuda or cuda:<n>; for the memory figures", "auto")
     .option("--json", "print the result as JSON")
     .action(async (dir: string, flags: InspectFlags) => {
       const { inspectModel } = await import("../inspect/inspect-model.js");
@@ -42,6 +42,6 @@ function describe(report: ModelReport): string {
     `LoRA targets       ${report.loraTargets.join(", ")}`,
     `memory, LoRA       ${memory(report.memory.lora)}`,
     `memory, FFT        ${memory(report.memory.fft)}`,
-    `                   in ${report.dtype}, micro-batches of ${report.microBatchTokens} tokens`,
+    `                   in ${report.dtype} on ${report.device}, micro-batches of ${report.microBatchTokens} tokens`,
   ].join("\n");
 }

@@ -24,6 +24,7 @@ export interface ModelReport {
   readonly memory: { readonly lora: MemoryPlan; readonly fft: MemoryPlan };
   readonly microBatchTokens: number;
   readonly dtype: ComputeDType;
+  readonly device: string;
 }
 
 export interface InspectOptions {
@@ -46,7 +47,8 @@ export async function inspectModel(dir: string, options: InspectOptions = {}): P
   const { loraRank: rank, loraAlpha: alpha, loraDropout: dropout, maxGradNorm } = trainPresets["paper-lora"].values;
   const addon = loadAddon();
   const { microBatchTokens = 2048 } = options;
-  const [device, dtype] = [resolveDevice(options.device ?? "auto"), resolveDType(addon, options.dtype)];
+  const device = resolveDevice(options.device);
+  const dtype = resolveDType(addon, options.dtype, device);
   const plan = (method: "lora" | "fft"): MemoryPlan => {
     const lora = { rank, alpha, dropout, scaling: alpha / rank, targets: studyLoraTargets(spec), seed: 0 };
     const trainer: TrainerOptions = { ...adamW, method, weightDecay: 0, maxGradNorm, recompute: "none", microBatchTokens, seed: 0 };
@@ -60,6 +62,6 @@ export async function inspectModel(dir: string, options: InspectOptions = {}): P
     dtypes,
     loraTargets: loraTargets(spec),
     memory: { lora: plan("lora"), fft: plan("fft") },
-    ...{ microBatchTokens, dtype },
+    ...{ microBatchTokens, dtype, device },
   };
 }

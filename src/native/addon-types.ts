@@ -245,12 +245,19 @@ export interface Addon {
   loadModel(spec: DecoderSpec, sources: readonly TensorSource[], options: ModelOptions): Promise<NativeModel>;
   initModel(spec: DecoderSpec, options: ModelOptions & { seed: number; initializerRange: number }): Promise<NativeModel>;
   planMemory(spec: DecoderSpec, lora: LoraOptions | null, model: ModelOptions, trainer: TrainerOptions): MemoryPlan;
-  /** Bytes of this process, and what it may still take: the least of free memory, the cgroup's limit and the address-space limit. */
-  memoryUsage(): { readonly resident: number; readonly peakResident: number; readonly available: number };
+  /**
+   * Bytes of this process, and what it may still take: the least of free memory, the cgroup's limit and the address-space limit.
+   * With a GPU's name ("cuda", "cuda:1"): bytes that back ends of this process hold there, the most they ever held, and what is
+   * free there. Throws UNSUPPORTED that says what is missing (build, driver or device) where there is none.
+   */
+  memoryUsage(device?: string): { readonly resident: number; readonly peakResident: number; readonly available: number };
   /** Runs one back-end operation on host arrays; for tests. See native/binding/probe.cpp. */
   probe(op: string, args: Record<string, unknown>): Record<string, Float32Array | number>;
-  /** The micro-kernel alone, its panels in the cache, all threads: GFLOP/s that no product can exceed. */
-  measurePeak(dtype: ComputeDType, milliseconds: number): Promise<number>;
+  /**
+   * GFLOP/s. CPU: the micro-kernel alone, its panels in the cache, all threads, which no product exceeds. With a GPU's name: the
+   * fastest of its back end's large bf16 products on random values, as training would run them.
+   */
+  measurePeak(dtype: ComputeDType, milliseconds: number, device?: string): Promise<number>;
   /** Times one back-end operation, or memory ("triad"), on buffers of its own. See native/binding/kernel_timer.cpp. */
   timeKernel(op: string, shape: KernelShape, milliseconds: number): Promise<KernelTiming>;
 }

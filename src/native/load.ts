@@ -18,12 +18,17 @@ export function packageRoot(): string {
   return dir;
 }
 
-/** Where the addon may be, best first: POLYPACA_ADDON alone where it is set, else the CMake build, then the node-gyp build. */
+/** Where the addon may be, best first: POLYPACA_ADDON alone where it is set, else the builds of CMake, of node-gyp, of a bare compiler. */
 export function addonCandidates(): string[] {
   const override = process.env.POLYPACA_ADDON;
   if (override) return [resolve(override)];
-  const root = packageRoot();
-  return [join(root, "build/cmake/Release/polypaca.node"), join(root, "build/gyp/Release/polypaca.node")];
+  return ["cmake", "gyp", "direct"].map((build) => join(packageRoot(), "build", build, "Release/polypaca.node"));
+}
+
+/** The offline bundle has no npm. */
+function howToBuild(): string {
+  const installer = join(packageRoot(), "install.sh");
+  return existsSync(installer) ? `Run ${installer}.` : `Run "npm run build" in ${packageRoot()}.`;
 }
 
 let loaded: { readonly addon: Addon; readonly path: string } | undefined;
@@ -43,19 +48,14 @@ export function loadAddonWithPath(): { readonly addon: Addon; readonly path: str
   const candidates = addonCandidates();
   const path = candidates.find((candidate) => existsSync(candidate));
   if (!path) {
-    throw new PolypacaError(
-      "ADDON",
-      `The native addon is not built: looked for ${candidates.join(" and ")}. Run "npm run build" in ${packageRoot()}.`,
-    );
+    throw new PolypacaError("ADDON", `The native addon is not built: looked for ${candidates.join(", ")}. ${howToBuild()}`);
   }
   try {
     loaded = { addon: require(path) as Addon, path };
   } catch (cause) {
-    throw new PolypacaError(
-      "ADDON",
-      `${path} does not load: ${cause instanceof Error ? cause.message : String(cause)}. Run "npm run build" again.`,
-      { cause },
-    );
+    throw new PolypacaError("ADDON", `${path} does not load: ${cause instanceof Error ? cause.message : String(cause)}. ${howToBuild()}`, {
+      cause,
+    });
   }
   return loaded;
 }

@@ -17,7 +17,7 @@ import type {
 import { loadAddon } from "./load.js";
 
 export interface LoadOptions {
-  /** "auto" (default) or "cpu". */
+  /** "auto" (default), "cpu", "cuda", "cuda:<n>"; tests: "cuda-emulated". */
   readonly device?: string;
   /** Compute type. Default: bf16 where the CPU has bf16 dot products, else fp32. */
   readonly dtype?: ComputeDType;
@@ -58,12 +58,24 @@ function eosOf(config: Readonly<Record<string, unknown>> | undefined): number {
   return typeof id === "number" ? id : -1;
 }
 
+/** The device that a name stands for. Whether it is there is the addon's to say: it throws UNSUPPORTED naming what is missing. */
 export function resolveDevice(device: string | undefined): string {
-  if (device === undefined || device === "auto" || device === "cpu") return "cpu";
-  throw new PolypacaError("UNSUPPORTED", `--device ${device}: this build has the CPU back end only. Use --device cpu.`);
+  if (device === undefined || device === "auto") return "cpu";
+  if (/^(cpu|cuda(:\d+)?|cuda-emulated)$/.test(device)) return device;
+  throw new PolypacaError("UNSUPPORTED", `--device ${device}: expected auto, cpu, cuda or cuda:<n>.`);
 }
 
-export function resolveDType(addon: Addon, dtype: ComputeDType | undefined): ComputeDType {
+export function isCuda(device: string): boolean {
+  return device.startsWith("cuda");
+}
+
+/** @throws PolypacaError `USAGE` for fp32 on a GPU */
+export function resolveDType(addon: Addon, dtype: ComputeDType | undefined, device = "cpu"): ComputeDType {
+  if (isCuda(device)) {
+    if (dtype === "fp32")
+      throw new PolypacaError("USAGE", `--dtype fp32: ${device} computes in bf16. Leave --dtype out, or use --device cpu.`);
+    return "bf16";
+  }
   if (dtype) return dtype;
   const machine = addon.machine();
   return machine.bf16Dot || machine.amxBf16 ? "bf16" : "fp32";
@@ -106,10 +118,11 @@ export class Model {
   static async load(dir: string, options: LoadOptions = {}): Promise<Model> {
     const addon = loadAddon();
     const checkpoint = await openCheckpoint(dir);
-    const dtype = resolveDType(addon, options.dtype);
+    const device = resolveDevice(options.device);
+    const dtype = resolveDType(addon, options.dtype, device);
     const native = await wrapErrors(
       addon.loadModel(checkpoint.spec, checkpoint.sources, {
-        device: resolveDevice(options.device),
+        device,
         dtype,
         allowOvercommit: options.allowOvercommit ?? false,
       }),
@@ -130,10 +143,11 @@ export class Model {
     },
   ): Promise<Model> {
     const addon = loadAddon();
-    const dtype = resolveDType(addon, options.dtype);
+    const device = resolveDevice(options.device);
+    const dtype = resolveDType(addon, options.dtype, device);
     const native = await wrapErrors(
       addon.initModel(spec, {
-        device: resolveDevice(options.device),
+        device,
         dtype,
         allowOvercommit: options.allowOvercommit ?? false,
         seed: options.seed,

@@ -161,8 +161,26 @@ describe("polypaca bench", () => {
     const calls = readFileSync(log, "utf8").trim().split("\n").slice(1); // the first asks what there is
     expect(calls).toHaveLength(6);
     expect(calls[0]).toMatch(
-      /--arch bloom --method lora --numerics mixed --hidden 32 --layers 1 .*--vocab 96 --seq 8 --micro-batch 2 .*--lora-rank 8 --lora-dropout 0.05 --threads \d+$/,
+      /--arch bloom --method lora --numerics mixed --hidden 32 --layers 1 .*--vocab 96 --seq 8 --micro-batch 2 .*--lora-rank 8 --lora-dropout 0.05 --device cpu --threads \d+$/,
     );
+  });
+
+  it("--peer takes every form that a peer timed as a case of its own, and names those that failed", () => {
+    const python = join(dir, "python3-forms");
+    const forms = ["eager", "torch.compile"].map((name, i) => ({ name, seconds: [1 / (i + 1)], peakMemoryBytes: 1e9 * (i + 1) }));
+    const reply = { implementation: "stand-in", seconds: [0.5], peakMemoryBytes: 1e9, forms, failedForms: ["Liger: not today"] };
+    writeFileSync(python, `#!/bin/sh\necho '${JSON.stringify(reply)}'\n`, { mode: 0o755 });
+    const flags = [...tiny, "--arch", "bloom", "--method", "lora", "--dtype", "fp32", "--peer"];
+    const { peer } = bench(flags, 0, { POLYPACA_PYTHON: python }) as unknown as BenchReport;
+    expect(peer!.cases.map(({ form, tokensPerSecond, peakMemoryBytes }) => [form, tokensPerSecond, peakMemoryBytes])).toEqual([
+      ["eager", 16, 1e9],
+      ["torch.compile", 32, 2e9],
+    ]);
+    expect(peer!.ratios.map(({ form, isFastest }) => [form, isFastest])).toEqual([
+      ["eager", false],
+      ["torch.compile", true],
+    ]);
+    expect(peer!.skipped).toContainEqual(expect.stringMatching(/lora fp32: Liger: not today$/));
   });
 
   it("refuses a shape that does not fit with the predicted need, before allocating anything", () => {
@@ -187,6 +205,8 @@ describe("polypaca bench", () => {
     [["--compare", "/nowhere/run.json"], "/nowhere/run.json"],
     [["--hidden", "100", "--heads", "3"], "hidden size 100"],
     [["--device", "tpu"], "--device tpu"],
+    [["--device", "cuda", "--dtype", "fp32"], "--dtype fp32"],
+    [["--device", "cuda", "--kernels"], "--kernels"],
   ])("%s is refused as wrong usage", (flags, message) => {
     const { exitCode, stdout, stderr } = runCli(["bench", ...flags]);
     expect(stderr).toContain(message);

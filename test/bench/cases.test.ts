@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { benchCases, benchShapes } from "../../src/bench/cases.js";
+import { benchCases, benchShapes, usualShapes } from "../../src/bench/cases.js";
 import { groupByMemory, planCases } from "../../src/bench/memory-fit.js";
 import { parseSweep, sweptCases } from "../../src/bench/sweep.js";
 import type { Addon } from "../../src/native/addon-types.js";
@@ -20,7 +20,7 @@ describe("shapes and cases", () => {
   it("a hidden size brings heads and MLP width of its own, a published shape keeps the rest", () => {
     const { spec } = benchShapes({ ...noShapeFlags, archs: ["pythia"], hidden: 192 })[0]!;
     expect(spec).toMatchObject({ modelType: "gpt_neox", hiddenSize: 192, heads: 3, intermediateSize: 768 });
-    const preset = benchShapes({ ...noShapeFlags, preset: "bloom-560m", layers: 2 })[0]!;
+    const preset = benchShapes({ ...noShapeFlags, presets: ["bloom-560m"], layers: 2 })[0]!;
     expect(preset).toMatchObject({ name: "bloom-560m", spec: { hiddenSize: 1024, layers: 2, vocabSize: 250_880 } });
   });
 
@@ -40,8 +40,21 @@ describe("shapes and cases", () => {
         expect.objectContaining({ code: "USAGE", message: expect.stringContaining(message) }),
       );
     refused({ archs: ["gpt2"] }, "--arch gpt2");
-    refused({ preset: "gpt2" }, "--preset gpt2");
-    refused({ preset: "bloom-560m", archs: ["llama"] }, "is bloom");
+    refused({ presets: ["gpt2"] }, "--preset gpt2");
+    refused({ presets: ["bloom-560m"], archs: ["llama"] }, "is bloom");
+  });
+});
+
+describe("what is measured without flags", () => {
+  it("on a GPU is six published models at the study's context length", () => {
+    const { presets, seq, microBatch } = usualShapes("cuda");
+    const shapes = benchShapes({ ...noShapeFlags, presets, seq, microBatch });
+    expect(shapes.map(({ name }) => name)).toEqual(["bloom-560m", "bloom-1b7", "bloom-7b1", "pythia-1.4b", "llama-7b", "baichuan2-7b"]);
+    for (const { sequenceLength } of shapes) expect(sequenceLength).toBe(512);
+  });
+
+  it("on the CPU is no published model", () => {
+    expect(usualShapes("cpu")).toEqual({ presets: null, seq: noShapeFlags.seq, microBatch: noShapeFlags.microBatch });
   });
 });
 
@@ -86,8 +99,31 @@ describe("memory", () => {
     expect(plan).not.toThrow(/LoRA rank 8.*MiB/);
   });
 
+  it("of several models leaves out what does not fit, with figures, where it may, and refuses where nothing fits", () => {
+    const addon = addonWith(100 * 2 ** 20, { lora: 50 * 2 ** 20, fft: 200 * 2 ** 20 });
+    const { planned, leftOut } = planCases(addon, cases, true);
+    expect(planned.map(({ benchCase }) => benchCase.method)).toEqual(["lora", "lora"]);
+    expect(leftOut).toEqual([
+      expect.stringMatching(/^bloom.*FFT.*: 200 MiB .*100 MiB are available$/),
+      expect.stringMatching(/^llama.*FFT/),
+    ]);
+    expect(() => planCases(addonWith(1, { lora: 2, fft: 2 }), cases, true)).toThrow(expect.objectContaining({ code: "OUT_OF_MEMORY" }));
+  });
+
+  it("of a GPU is asked for by its name", () => {
+    const asked: (string | undefined)[] = [];
+    const addon = addonWith(1000, { lora: 10, fft: 50 });
+    const memoryUsage: Addon["memoryUsage"] = (device) => {
+      asked.push(device);
+      return { available: 1000, resident: 0, peakResident: 0 };
+    };
+    planCases({ ...addon, memoryUsage }, cases);
+    planCases({ ...addon, memoryUsage }, benchCases(benchShapes(noShapeFlags), { ...caseFlags, device: "cuda:1" }));
+    expect(asked).toEqual([undefined, "cuda:1"]);
+  });
+
   it("puts together what fits, and keeps LoRA beside FFT of the same model", () => {
-    const planned = planCases(addonWith(1000, { lora: 10, fft: 50 }), cases);
+    const { planned } = planCases(addonWith(1000, { lora: 10, fft: 50 }), cases);
     const sizes = (budget: number): number[] => groupByMemory(planned, budget).map((group) => group.length);
     expect(sizes(120)).toEqual([4]);
     expect(sizes(119)).toEqual([2, 2]);

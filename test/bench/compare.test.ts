@@ -58,6 +58,13 @@ describe("comparing runs", () => {
     expect(comparisonTable(comparison)).toContain("Another machine or build: cpu: A CPU before, Another now");
   });
 
+  it("has no ratio of peaks where a device has none of a type", () => {
+    const onGpu = report({ device: "cuda", gemmPeak: { fp32: null, bf16: 790e3 }, microKernelPeak: null });
+    const comparison = compareRuns(onGpu, { ...onGpu, gemmPeak: { fp32: null, bf16: 395e3 } });
+    expect(comparison.gemmPeak).toEqual({ fp32: null, bf16: 0.5 });
+    expect(comparisonTable(comparison)).toMatch(/bf16 0\.50x?.*, fp32 none\./);
+  });
+
   it("reads back what is saved, and refuses other files by name", async () => {
     const dir = mkdtempSync(join(tmpdir(), "polypaca-bench-"));
     const path = join(dir, "saved.json");

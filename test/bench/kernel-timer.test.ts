@@ -45,11 +45,22 @@ describe("the GEMM peak", () => {
       const gflops = (place + 1) * (dtype === "bf16" ? 20 : 10) * (sample === 1 ? 0.1 : 1);
       return { seconds: (2 * N! * rows! * cols!) / (gflops * 1e9), fastest: 0, calls: 3 };
     };
-    const gemm = new GemmPeak({ timeKernel } as unknown as Addon);
+    const gemm = new GemmPeak({ timeKernel } as unknown as Addon, "cpu");
     for (let sample = 0; sample < 3; sample++) await gemm.sample();
     expect(gemm.samples).toBe(3);
     expect(gemm.peak("fp32")).toBeCloseTo(10 * peakProducts.length);
     expect(gemm.peak("bf16")).toBeCloseTo(20 * peakProducts.length);
     expect(gemm.products("bf16")[0]).toMatchObject({ ...peakProducts[0], gflops: expect.closeTo(20) });
+  });
+
+  it("of a GPU is the median of what its back end reaches in bf16, and none in fp32", async () => {
+    const rates = [700e3, 790e3, 100e3];
+    const calls: unknown[][] = [];
+    const measurePeak = async (...args: unknown[]) => rates[calls.push(args) - 1]!;
+    const gemm = new GemmPeak({ measurePeak } as unknown as Addon, "cuda", 30);
+    for (let sample = 0; sample < 3; sample++) await gemm.sample();
+    expect(calls[0]).toEqual(["bf16", 30, "cuda"]);
+    expect({ samples: gemm.samples, bf16: gemm.peak("bf16"), fp32: gemm.peak("fp32") }).toEqual({ samples: 3, bf16: 700e3, fp32: null });
+    expect(gemm.products("bf16")).toEqual([]);
   });
 });

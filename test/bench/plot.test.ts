@@ -34,7 +34,7 @@ const cases = [
 ];
 
 const peerCase = (changes: Partial<PeerCase>): PeerCase => ({
-  ...{ arch: "bloom", shape: cases[0]!.shape, method: "lora", numerics: "mixed", tokensPerSecond: 1000, stepSeconds: 1 },
+  ...{ arch: "bloom", shape: cases[0]!.shape, method: "lora", numerics: "mixed", form: null, tokensPerSecond: 1000, stepSeconds: 1 },
   ...{ stepSecondsLow: 1, stepSecondsHigh: 1, steps: 3, peakMemoryBytes: 2 ** 30, implementation: "PyTorch" },
   ...changes,
 });

@@ -2,7 +2,7 @@
 import type { ShapeFlags } from "../../src/bench/cases.js";
 import type { BenchReport, CaseResult } from "../../src/bench/report.js";
 
-export const noShapeFlags: ShapeFlags = { archs: null, preset: null, seq: 256, microBatch: 4 };
+export const noShapeFlags: ShapeFlags = { archs: null, presets: null, seq: 256, microBatch: 4 };
 
 /** A case as a run would report it, one second a step; `key` tells it apart. */
 export function caseResult(key: string, changes: Partial<CaseResult> = {}): CaseResult {
@@ -24,10 +24,11 @@ export function report(changes: Partial<BenchReport>): BenchReport {
   };
   return {
     machine,
+    device: "cpu",
     gemmPeak: { fp32: 200, bf16: 400 },
     gemmProducts: { fp32: [], bf16: [] },
     microKernelPeak: { fp32: 230, bf16: 460 },
-    ...{ cases: [], ratios: [], peer: null, sweep: null, kernels: null, method: [] },
+    ...{ cases: [], leftOut: [], ratios: [], peer: null, sweep: null, kernels: null, method: [] },
     ...changes,
   };
 }

@@ -6,7 +6,7 @@ import { studyLoraTargets } from "../../src/families/parameters.js";
 import { noShapeFlags } from "./shapes.js";
 
 const bloom = benchShapes({ ...noShapeFlags, archs: ["bloom"] })[0]!;
-const pythia = benchShapes({ ...noShapeFlags, preset: "pythia-160m" })[0]!;
+const pythia = benchShapes({ ...noShapeFlags, presets: ["pythia-160m"] })[0]!;
 const llama = benchShapes({
   ...noShapeFlags,
   ...{ archs: ["llama"], hidden: 768, layers: 8, heads: 12, kvHeads: 4, intermediate: 2048, vocab: 32_000 },
