@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PyTorch beside polypaca: one training step of a BLOOM-, Pythia- or LLaMA-shaped model, LoRA or full fine-tuning.
+"""PyTorch beside polypaca: one training step of a BLOOM-, Pythia- or LLaMA-shaped model, LoRA or full fine-tuning, on the CPU or a GPU.
 
 Uses transformers (and PEFT for LoRA) where they are installed; otherwise the same models written here in plain PyTorch,
 operation for operation as transformers' eager code computes them. The output says which was used.
@@ -13,14 +13,23 @@ operation for operation as transformers' eager code computes them. The output sa
 
 The fastest honest variant of what this PyTorch has: scaled_dot_product_attention from 2.0 (with ALiBi as its mask); AdamW fused
 where the CPU has it (2.4), else foreach; torch.compile (2.0) where two timed steps of it beat two of eager code, else eager.
+--device cuda: the same step on a GPU, its time by CUDA events, its memory by PyTorch's allocator. Every form is timed and listed under
+"forms": eager, torch.compile, and for LLaMA with Liger kernels where liger_kernel is installed; what did not run stands under
+"failedForms". A model is built for each form, so that none pays for another's memory.
 --describe prints what would be used, without running anything.
 Prints one JSON object: tokensPerSecond, stepSeconds (median), seconds of every step, peakMemoryBytes (VmHWM), implementation; or
 {"error": ...} with exit code 3 where a package is missing.
 """
-import argparse, ctypes, json, math, resource, sys, time
+import argparse, contextlib, ctypes, gc, json, math, os, resource, sys, time
+
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # large models: no room is lost between blocks
 
 def missing(package, hint):
-    print(json.dumps({"error": f"{package} is not installed: {hint}"}))
+    refuse(f"{package} is not installed: {hint}")
+
+
+def refuse(reason):
+    print(json.dumps({"error": reason}))
     sys.exit(3)
 
 try:
@@ -164,13 +173,14 @@ def plain_model(a):
 def transformers_model(a):
     import transformers
     common = dict(vocab_size=a.vocab, use_cache=False)
+    positions = dict(max_position_embeddings=max(2048, a.seq))
     if a.arch == "bloom":
         config = transformers.BloomConfig(hidden_size=a.hidden, n_layer=a.layers, n_head=a.heads, **common)
     elif a.arch == "gpt_neox":
-        config = transformers.GPTNeoXConfig(hidden_size=a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.heads, intermediate_size=a.intermediate, **common)
+        config = transformers.GPTNeoXConfig(hidden_size=a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.heads, intermediate_size=a.intermediate, **positions, **common)
     else:
-        config = transformers.LlamaConfig(hidden_size=a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.heads, num_key_value_heads=a.kv_heads, intermediate_size=a.intermediate, **common)
-    model = transformers.AutoModelForCausalLM.from_config(config)
+        config = transformers.LlamaConfig(hidden_size=a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.heads, num_key_value_heads=a.kv_heads, intermediate_size=a.intermediate, **positions, **common)
+    model = transformers.AutoModelForCausalLM.from_config(config)  # with scaled_dot_product_attention, where the model has it
     if a.method == "lora":
         import peft
         model = peft.get_peft_model(model, peft.LoraConfig(r=a.lora_rank, lora_alpha=16, lora_dropout=a.lora_dropout, target_modules=TARGETS[a.arch], task_type="CAUSAL_LM"))
@@ -206,28 +216,119 @@ def adamw(trained):
     return torch.optim.AdamW(trained, lr=1e-4), "AdamW"
 
 
+def seconds_of(device, work):
+    """What `work` takes: by the GPU's own events, else by the host's clock."""
+    if device == "cpu":
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    begin.record()
+    work()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000
+
+
 class Step:
     """One optimiser step, timed: forward, loss, backward, clipping, AdamW. The batch is made before the clock starts."""
 
     def __init__(self, a, model, loss_of):
         self.a, self.loss_of = a, loss_of
+        self.parameters = sum(q.numel() for q in model.parameters())
         self.trained = [q for q in model.parameters() if q.requires_grad]
         self.optimizer, self.optimizer_name = adamw(self.trained)
         self.loss = float("nan")
 
     def __call__(self):
         a = self.a
-        ids = torch.randint(0, a.vocab, (a.micro_batch, a.seq))
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.numerics == "mixed"):
-            loss = self.loss_of(ids)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        seconds = time.perf_counter() - start
+        ids = torch.randint(0, a.vocab, (a.micro_batch, a.seq), device=a.device)
+        loss = None
+
+        def work():
+            nonlocal loss
+            with torch.autocast(a.device.split(":")[0], dtype=torch.bfloat16, enabled=a.numerics == "mixed"):
+                loss = self.loss_of(ids)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+
+        seconds = seconds_of(a.device, work)
         self.loss = float(loss.detach())
         return seconds
+
+
+def new_step(a, implementation):
+    """A model with random weights and its optimiser. On a GPU it is made there, in the type it trains in."""
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    if a.device != "cpu" and a.numerics == "pure":
+        torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(a.device) if a.device != "cpu" else contextlib.nullcontext():
+            model, loss_of = (transformers_model if implementation == "transformers" else plain_model)(a)
+    finally:
+        torch.set_default_dtype(before)
+    if a.numerics == "pure":
+        model.to(torch.bfloat16)
+    model.train()
+    return Step(a, model, loss_of)
+
+
+def liger_for(a, implementation):
+    """The function that puts Liger's kernels into models made from then on, or None."""
+    if implementation != "transformers" or a.arch != "llama":
+        return None
+    try:
+        from liger_kernel.transformers import apply_liger_kernel_to_llama
+    except ImportError:
+        return None
+    return apply_liger_kernel_to_llama
+
+
+def forms_on_gpu(a, implementation):
+    """Times every form on its own: the list of what ran, and a line for each that did not."""
+    forms, failed = [], []
+    liger = liger_for(a, implementation)
+    for name in ["eager", "torch.compile"] + (["Liger", "Liger and torch.compile"] if liger else []):
+        step = None
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            if "Liger" in name:
+                liger()
+            step = new_step(a, implementation)
+            if "compile" in name:
+                step.loss_of = torch.compile(step.loss_of)
+            for _ in range(a.warmup):
+                step()
+            seconds = [step() for _ in range(a.steps)]
+            forms.append({"name": name, "seconds": seconds, "peakMemoryBytes": torch.cuda.max_memory_allocated(), "loss": step.loss,
+                          "optimizer": step.optimizer_name, "parameters": step.parameters, "trainableParameters": sum(q.numel() for q in step.trained)})
+        except Exception as failure:  # out of memory, or an operation that a compiler does not take: the other forms still count
+            failed.append(f"{name}: {type(failure).__name__}: {str(failure).strip().splitlines()[0] if str(failure).strip() else ''}")
+    return forms, failed
+
+
+def median_of(seconds):
+    return sorted(seconds)[len(seconds) // 2]
+
+
+def run_on_gpu(a, implementation):
+    torch.set_float32_matmul_precision("high")  # TF32 for the products that autocast leaves in fp32
+    forms, failed = forms_on_gpu(a, implementation)
+    if not forms:
+        sys.exit("no form ran: " + "; ".join(failed))
+    best = min(forms, key=lambda form: median_of(form["seconds"]))
+    median = median_of(best["seconds"])
+    return {
+        "implementation": f"{describe(implementation)}, {torch.cuda.get_device_name(a.device)}, {best['optimizer']}",
+        "numerics": a.numerics, "method": a.method, "parameters": best["parameters"], "trainableParameters": best["trainableParameters"],
+        "tokensPerSecond": a.micro_batch * a.seq / median, "stepSeconds": median, "seconds": best["seconds"],
+        "loss": best["loss"], "peakMemoryBytes": best["peakMemoryBytes"], "device": a.device, "form": best["name"], "forms": forms, "failedForms": failed}
 
 
 def faster_of_eager_and_compiled(step, warmup):
@@ -297,27 +398,28 @@ def main():
     p.add_argument("--method", choices=["lora", "fft"], default="lora")
     p.add_argument("--numerics", choices=["mixed", "pure", "fp32"], default="mixed")
     p.add_argument("--implementation", choices=["auto", "plain", "transformers"], default="auto")
+    p.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n>")
     p.add_argument("--describe", action="store_true")
     a = p.parse_args()
+    if a.device != "cpu" and not torch.cuda.is_available():
+        refuse(f"PyTorch {torch.__version__} finds no GPU (torch.cuda.is_available() is False)")
     a.kv_heads = a.kv_heads or a.heads
     a.intermediate = a.intermediate or 4 * a.hidden
     implementation = implementation_of(a.implementation)
     if a.describe:
         print(json.dumps({"implementation": describe(implementation)}))
         return
+    if a.device != "cpu":
+        print(json.dumps(run_on_gpu(a, implementation)))
+        return
     torch.set_num_threads(a.threads)
-    torch.manual_seed(0)
-    model, loss_of = (transformers_model if implementation == "transformers" else plain_model)(a)
-    if a.numerics == "pure":
-        model.to(torch.bfloat16)
-    model.train()
-    step = Step(a, model, loss_of)
+    step = new_step(a, implementation)
     form, peak = faster_of_eager_and_compiled(step, a.warmup)
     seconds = [step() for _ in range(a.steps)]
-    median = sorted(seconds)[len(seconds) // 2]
+    median = median_of(seconds)
     print(json.dumps({
         "implementation": f"{describe(implementation)}, {step.optimizer_name}, {form}{blas_warning(a.threads)}",
-        "numerics": a.numerics, "method": a.method, "parameters": sum(q.numel() for q in model.parameters()), "trainableParameters": sum(q.numel() for q in step.trained),
+        "numerics": a.numerics, "method": a.method, "parameters": step.parameters, "trainableParameters": sum(q.numel() for q in step.trained),
         "tokensPerSecond": a.micro_batch * a.seq / median, "stepSeconds": median, "seconds": seconds,
         "loss": step.loss, "peakMemoryBytes": peak or peak_bytes(), "threads": torch.get_num_threads()}))
 
