@@ -1,11 +1,12 @@
 // Builds the native addon: with CMake (cmake-js) where there is one, else the portable CPU build with node-gyp.
 // Runs as the package's install script and from setup.mjs. Node's own modules only: it must work before anything is installed.
-//   node scripts/build-native.mjs [cmake|gyp]
+//   node scripts/build-native.mjs [cmake|gyp|direct|clean]
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildDirect } from "./build-direct.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -23,8 +24,10 @@ function has(command) {
   return spawnSync(command, ["--version"], { stdio: "ignore" }).status === 0;
 }
 
+/** POLYPACA_CUDA=ON|OFF|AUTO and POLYPACA_EMULATOR=ON|OFF, where they are set; CMake keeps what it was told last. */
 function buildWithCMake() {
-  run("cmake-js/bin/cmake-js", ["compile", "--out", "build/cmake", "--parallel", String(availableParallelism())], root);
+  const options = ["POLYPACA_CUDA", "POLYPACA_EMULATOR"].flatMap((name) => (process.env[name] ? [`--CD${name}=${process.env[name]}`] : []));
+  run("cmake-js/bin/cmake-js", ["compile", "--out", "build/cmake", "--parallel", String(availableParallelism()), ...options], root);
 }
 
 /** node-gyp always writes to ./build: it runs in a folder of its own, so that the two builds never meet. */
@@ -53,8 +56,13 @@ if (wanted === "cmake") buildWithCMake();
 else if (wanted === "gyp") {
   if (!process.argv[2]) console.error("polypaca: no CMake found, building the portable CPU addon with node-gyp");
   buildWithGyp();
+} else if (wanted === "direct") {
+  await buildDirect(root).catch((error) => {
+    console.error(`polypaca: ${error.message}`);
+    process.exit(1);
+  });
 } else if (wanted === "clean") rmSync(join(root, "build"), { recursive: true, force: true });
 else {
-  console.error(`polypaca: unknown build "${wanted}": cmake, gyp or clean`);
+  console.error(`polypaca: unknown build "${wanted}": cmake, gyp, direct or clean`);
   process.exit(2);
 }
