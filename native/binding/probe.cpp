@@ -446,7 +446,8 @@ Napi::Value Probe(const Napi::CallbackInfo& info) {
     const std::string name = info[0].As<Napi::String>();
     for (const Op& op : kOps) {
       if (name != op.name) continue;
-      std::shared_ptr<Backend> backend = open_backend("cpu");
+      const Napi::Value device = info[1].As<Napi::Object>().Get("device");
+      std::shared_ptr<Backend> backend = open_backend(device.IsUndefined() ? "cpu" : std::string(device.ToString()));
       ProbeArguments args(info[1].As<Napi::Object>(), backend);
       op.run(*backend, args);
       return args.results(info.Env());

@@ -46,7 +46,7 @@ const peerRounds = 3;
  * Runs the bench. Progress goes to `output`.
  *
  * @throws PolypacaError `USAGE`, `BAD_CONFIG`, `INVALID_ARGUMENT` for a shape that cannot be; `UNSUPPORTED` for a device that is not
- *   there; `OUT_OF_MEMORY`, before anything is allocated, for what does not fit (of several presets, those that do not are left out
+ *   there; `OUT_OF_MEMORY`, before anything is allocated, for what does not fit (on a GPU, where some cases fit, the others are left out
  *   and named); `CANCELLED`
  */
 export async function runBench(
@@ -57,8 +57,7 @@ export async function runBench(
   const addon = loadAddon();
   const device = resolveDevice(settings.device);
   const { cases, swept } = chosenCases(addon, settings, device);
-  const presets = new Set(cases.map(({ shape }) => shape.name));
-  const { planned, leftOut } = planCases(addon, cases, settings.sweep === null && presets.size > 1 && isCuda(device));
+  const { planned, leftOut } = planCases(addon, cases, settings.sweep === null && isCuda(device));
   for (const line of leftOut) output.stream.write(`left out: ${line}\n`);
   const run = new BenchRun(addon, { ...settings, device }, output, signal);
   const timesSteps = settings.steps !== 0;

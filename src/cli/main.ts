@@ -9,6 +9,7 @@ import { registerBench } from "./bench.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
 import { registerGenerate } from "./generate.js";
+import { registerGpuCheck } from "./gpu-check.js";
 import { registerInitModel } from "./init-model.js";
 import { registerInspect } from "./inspect.js";
 import { registerMerge } from "./merge.js";
@@ -33,6 +34,7 @@ function createProgram(): Command {
     registerInitModel,
     registerMerge,
     registerBench,
+    registerGpuCheck,
   ];
   for (const add of register) add(program);
   return program;

@@ -4,12 +4,16 @@
 import type { ComputeDType } from "../../src/native/addon-types.js";
 import { loadAddon } from "../../src/native/load.js";
 
-export const computeDTypes: readonly ComputeDType[] = ["fp32", "bf16"];
+/** What the ops run on: the CPU, or what gpu-check names. */
+export const testDevice = process.env.POLYPACA_TEST_DEVICE ?? "cpu";
+
+/** A GPU computes in bf16 alone. */
+export const computeDTypes: readonly ComputeDType[] = testDevice === "cpu" ? ["fp32", "bf16"] : ["bf16"];
 
 type Argument = Float32Array | Int32Array | number | string | boolean | null;
 
 export function probe(op: string, args: Record<string, Argument>): Record<string, Float32Array> {
-  return loadAddon().probe(op, args) as Record<string, Float32Array>;
+  return loadAddon().probe(op, testDevice === "cpu" ? args : { ...args, device: testDevice }) as Record<string, Float32Array>;
 }
 
 /** The value that a stored element has: rounded to nearest, ties to even. */
