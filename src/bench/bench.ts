@@ -55,7 +55,7 @@ export async function runBench(
 ): Promise<BenchReport> {
   checkSettings(settings);
   const addon = loadAddon();
-  const device = resolveDevice(settings.device);
+  const device = resolveDevice(addon, settings.device, settings.dtypes?.length === 1 ? settings.dtypes[0] : undefined);
   const { cases, swept } = chosenCases(addon, settings, device);
   const { planned, leftOut } = planCases(addon, cases, settings.sweep === null && isCuda(device));
   for (const line of leftOut) output.stream.write(`left out: ${line}\n`);

@@ -4,8 +4,9 @@ import { PolypacaError } from "../errors.js";
 import { configFromShape, decoderSpecFromConfig } from "../families/index.js";
 import { studyLoraTargets } from "../families/parameters.js";
 import { loadAddon } from "../native/load.js";
-import { Model } from "../native/model.js";
+import { Model, resolveDevice, resolveDType } from "../native/model.js";
 import { Trainer } from "../native/trainer.js";
+import { adamW } from "../train/presets.js";
 import { type DeviceJob, type DeviceReply, type ShortRun, shortRunBatches } from "./device-job.js";
 
 async function lossesOf({
@@ -36,8 +37,16 @@ async function lossesOf({
 
 async function answer(job: DeviceJob): Promise<DeviceReply> {
   if (job.kind === "train") return { losses: await lossesOf(job.run) };
-  const { available } = loadAddon().memoryUsage(job.device === "cpu" ? undefined : job.device);
-  return { available };
+  const addon = loadAddon();
+  const device = resolveDevice(addon, job.device);
+  const spec = decoderSpecFromConfig(
+    configFromShape("llama", { hidden: 64, layers: 1, heads: 2, vocab: 200 }),
+    "gpu-check's smallest model",
+  );
+  const options = { ...adamW, method: "fft", weightDecay: 0, maxGradNorm: 1, recompute: "none", microBatchTokens: 64, seed: 0 } as const;
+  // A plan asks the back end for the sizes of its buffers, so it must open.
+  addon.planMemory(spec, null, { device, dtype: resolveDType(addon, "bf16", device), allowOvercommit: false }, options);
+  return { opened: device };
 }
 
 process.once("message", async (job: DeviceJob) => {

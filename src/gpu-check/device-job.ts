@@ -25,17 +25,17 @@ export interface ShortRun {
 export type DeviceJob = { readonly kind: "open"; readonly device: string } | { readonly kind: "train"; readonly run: ShortRun };
 
 export type DeviceReply =
-  | { readonly available: number }
+  | { readonly opened: string }
   | { readonly losses: readonly number[] }
   | { readonly code: string; readonly message: string };
 
 /**
- * Bytes free on a device.
+ * Opens a device's back end and lets it go.
  *
  * @throws PolypacaError `UNSUPPORTED` that says what is missing: the build, the driver or the device
  */
-export async function freeOn(device: string): Promise<number> {
-  return ((await run({ kind: "open", device })) as { readonly available: number }).available;
+export async function openDevice(device: string): Promise<void> {
+  await run({ kind: "open", device });
 }
 
 /** The loss of every step. @throws PolypacaError whatever the run met */

@@ -9,7 +9,6 @@ import { type BundleOrigin, bundleOriginFile } from "../bundle/bundle.js";
 import { writeFileAtomic } from "../checkpoint/atomic.js";
 import { PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
-import { resolveDevice } from "../native/model.js";
 import { type Finding, type PartContext, partFunctions } from "./parts.js";
 import { type GpuCheckReport, type PartName, type PartResult, partNames, type SystemFacts } from "./report.js";
 import { runChild } from "./run-child.js";
@@ -46,7 +45,8 @@ export async function gpuCheck(settings: GpuCheckSettings, hooks: GpuCheckHooks)
   const wanted = settings.parts ?? partNames;
   const unknown = wanted.find((name) => !(partNames as readonly string[]).includes(name));
   if (unknown !== undefined) throw new PolypacaError("USAGE", `--parts ${unknown}: expected ${partNames.join(", ")}.`);
-  const device = resolveDevice(settings.device);
+  const { device } = settings;
+  if (!/^(cpu|cuda(:\d+)?|cuda-emulated)$/.test(device)) throw new PolypacaError("USAGE", `--device ${device}: expected cuda or cuda:<n>.`);
   const out = resolve(settings.out);
   await mkdir(out, { recursive: true });
   const context: PartContext = { ...settings, device, out, onLine: hooks.onLine, signal: hooks.signal };

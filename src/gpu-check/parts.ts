@@ -7,7 +7,7 @@ import { packageRoot } from "../native/load.js";
 import { isCuda } from "../native/model.js";
 import { limitsOf } from "../verify/limits.js";
 import type { CaseReport } from "../verify/verify-case.js";
-import { freeOn, type ShortRun, shortRunBatches, trainBriefly } from "./device-job.js";
+import { openDevice, type ShortRun, shortRunBatches, trainBriefly } from "./device-job.js";
 import type { PartName, PartResult } from "./report.js";
 import { programPath, runChild, runCommand, whyItEnded } from "./run-child.js";
 
@@ -45,7 +45,8 @@ async function checkDoctor({ device, signal }: PartContext): Promise<Finding> {
   const diagnosis = result ?? {};
   if (problem !== null) return judged([`doctor ${problem}`], diagnosis);
   try {
-    return passed({ ...diagnosis, deviceMemoryAvailable: await freeOn(device) });
+    await openDevice(device);
+    return passed(diagnosis);
   } catch (cause) {
     const error = PolypacaError.from(cause);
     return judged([`${device}: ${error.message}`], diagnosis);

@@ -60,7 +60,7 @@ function tookOver(folder: string, { pid, since }: LockHolder): string {
 
 async function trainOrPreview(settings: TrainSettings, environment: TrainEnvironment): Promise<TrainResult> {
   const addon = loadAddon();
-  const device = resolveDevice(settings.device);
+  const device = resolveDevice(addon, settings.device, settings.dtype ?? undefined);
   const dtype = resolveDType(addon, settings.dtype ?? undefined, device);
   const checkpoint = await openCheckpoint(settings.model);
   for (const line of checkpoint.notes) environment.note(line);

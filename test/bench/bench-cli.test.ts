@@ -205,7 +205,7 @@ describe("polypaca bench", () => {
     [["--compare", "/nowhere/run.json"], "/nowhere/run.json"],
     [["--hidden", "100", "--heads", "3"], "hidden size 100"],
     [["--device", "tpu"], "--device tpu"],
-    [["--device", "cuda", "--dtype", "fp32"], "--dtype fp32"],
+    [["--device", "cuda:99"], "--device cuda:99"],
     [["--device", "cuda", "--kernels"], "--kernels"],
   ])("%s is refused as wrong usage", (flags, message) => {
     const { exitCode, stdout, stderr } = runCli(["bench", ...flags]);
