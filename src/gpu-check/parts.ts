@@ -118,7 +118,7 @@ function shortRuns(device: string): Omit<ShortRun, "device" | "dtype">[] {
   const shape = isSmall ? { hidden: 64, layers: 1, heads: 2, vocab: 200 } : { hidden: 256, layers: 2, heads: 4, vocab: 1000 };
   return ["bloom", "gpt_neox", "llama", "baichuan"].flatMap((modelType) => [
     { modelType, shape, ...sizes, method: "lora" as const, learningRate: 1e-2 },
-    { modelType, shape, ...sizes, method: "fft" as const, learningRate: 5e-4 },
+    { modelType, shape, ...sizes, method: "fft" as const, learningRate: 2e-4 },
   ]);
 }
 
