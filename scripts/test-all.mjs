@@ -1,5 +1,6 @@
 // What `npm test` leaves out because it takes long: lint, the node-gyp build with the golden tests on it, the other
-// instruction sets, the C++ tests, and the tests under test/long (real signals, memory over many rounds). Prints each stage's time.
+// instruction sets, the C++ tests, and the tests under test/long (real signals, memory over many rounds, the offline
+// bundle). Prints each stage's time.
 import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
