@@ -72,7 +72,7 @@ DEVICE void update(const AdamW8bitRange& r, const AdamWCoefficients& a, const Ad
   float p[kVector], g[kVector], m[kVector] = {}, v[kVector] = {}, m_largest = 0.0f, v_largest = 0.0f;
   int m_code[kVector], v_code[kVector];
   if (left > 0) {
-    load_elements<kAligned>(p, r.master + i, left);
+    load_masters<kAligned>(p, r.master, i, left);
     load_elements<kAligned>(g, r.grad + i, left);
     load_codes<kAligned>(m_code, r.m + i, left);
     load_codes<kAligned>(v_code, r.v + i, left);
@@ -100,8 +100,7 @@ DEVICE void update(const AdamW8bitRange& r, const AdamWCoefficients& a, const Ad
   }
   store_codes<kAligned>(r.m + i, m_code, left);
   store_codes<kAligned>(r.v + i, v_code, left);
-  store_elements<kAligned>(r.master + i, p, left);
-  if (r.copy) store_elements<kAligned>(r.copy + i, p, left);
+  store_masters<kAligned>(r.master, i, p, left);
 }
 
 template <bool kAligned>
@@ -136,7 +135,7 @@ void CudaBackend::adamw8bit(const AdamW8bitRange& range, const AdamWOptions& opt
   if (range.count == 0) return;
   constexpr int64_t kMostBlocks = 2048;  // each makes its own copy of the maps
   const int64_t blocks = std::min<int64_t>(ceil_divide(ceil_divide(range.count, kMomentBlock), kWarps), kMostBlocks);
-  const bool aligned = is_aligned(range.master) && is_aligned(range.m) && is_aligned(range.v) && is_aligned(range.grad) && is_aligned(range.copy);
+  const bool aligned = is_aligned(range.master) && is_aligned(range.m) && is_aligned(range.v) && is_aligned(range.grad);
   with_flag(aligned, [&]<bool kAligned>(std::bool_constant<kAligned>) {
     launch(POLYPACA_CUDA::adamw8bit<kAligned>, Grid(blocks), kThreads, sizeof(AdamW8bitShared), stream(), range, AdamWConstants(options, range.weight_decay), options.state, kMapValues);
   });

@@ -82,6 +82,41 @@ DEVICE void store_elements(T* p, const float (&v)[kVector], int64_t left) {
   }
 }
 
+/// fp32 values kept as halves (core/dtype.h's split and join), eight of them.
+template <bool kAligned>
+DEVICE void load_halves(float (&v)[kVector], const bf16* value, const int16_t* remainder, int64_t left) {
+  if constexpr (kAligned) {
+    const Vec16 high = load_16(value), low = load_16(remainder);
+    for (int i = 0; i < 4; ++i) {
+      v[2 * i] = float_from_bits((high.w[i] << 16) + uint32_t(int32_t(int16_t(low.w[i] & 0xFFFFu))));
+      v[2 * i + 1] = float_from_bits((high.w[i] & 0xFFFF0000u) + uint32_t(int32_t(low.w[i]) >> 16));
+    }
+  } else {
+    for (int i = 0; i < kVector; ++i) v[i] = i < left ? join(value[i], remainder[i]) : 0.0f;
+  }
+}
+
+template <bool kAligned>
+DEVICE void store_halves(bf16* value, int16_t* remainder, const float (&v)[kVector], int64_t left) {
+  if constexpr (kAligned) {
+    Vec16 high, low;
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t a = bits_of(v[2 * i]), b = bits_of(v[2 * i + 1]);
+      high.w[i] = ((a + 0x8000u) >> 16) | ((b + 0x8000u) & 0xFFFF0000u);
+      low.w[i] = (a & 0xFFFFu) | (b << 16);
+    }
+    store_16(value, high);
+    store_16(remainder, low);
+  } else {
+    for (int i = 0; i < kVector; ++i) {
+      if (i >= left) break;
+      const SplitFloat halves = split(v[i]);
+      value[i] = halves.value;
+      remainder[i] = halves.remainder;
+    }
+  }
+}
+
 /// Where a thread of an elementwise kernel works. The host side is ElementGrid in row_launch.h.
 struct Slot {
   int64_t row, column;

@@ -1,5 +1,6 @@
 // Rows copied, converted, selected and added up.
 //   convert        dst = src                                          scaled_copy    dst = scale * src
+//   join_halves    dst = the fp32 values that bf16 values and remainders make (core/dtype.h)
 //   gather_rows    y[i] = x[indices[i]]
 //   scatter_rows   x[indices[i]] = y[i], every other of x's N rows is 0; indices ascend
 //   linear_backward_bias   db[c] += sum_n(dy[n, c])
@@ -22,6 +23,15 @@ KERNEL BOUNDS(ElementGrid::kMostThreads, 4) void copy_rows(Rows<D> dst, Rows<con
   load_elements<kAligned>(v, src[at.row] + at.column, left);
   for (int i = 0; i < kVector; ++i) v[i] *= scale;
   store_elements<kAligned>(dst[at.row] + at.column, v, left);
+}
+
+template <bool kAligned>
+KERNEL BOUNDS(ElementGrid::kMostThreads, 4) void join_halves(float* dst, const bf16* value, const int16_t* remainder, int64_t count) {
+  const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kVector, left = count - i;
+  if (left <= 0) return;
+  float v[kVector];
+  load_halves<kAligned>(v, value + i, remainder + i, left);
+  store_elements<kAligned>(dst + i, v, left);
 }
 
 template <bool kAligned, typename TY, typename TX>
@@ -100,6 +110,14 @@ void CudaBackend::scaled_copy(Matrix dst, Matrix src, int64_t rows, int64_t cols
     with_flag(takes_vectors(cols, dst, src), [&]<bool kAligned>(std::bool_constant<kAligned>) {
       launch(copy_rows<kAligned, D, S>, e.blocks(), e.threads, 0, stream(), rows_of<D>(dst), rows_of<const S>(src), cols, scale, e.slices);
     });
+  });
+}
+
+void CudaBackend::join_halves(float* dst, const bf16* value, const int16_t* remainder, int64_t count) {
+  if (count == 0) return;
+  const ElementGrid e(1, count);
+  with_flag(takes_vectors(count, dst, value, remainder), [&]<bool kAligned>(std::bool_constant<kAligned>) {
+    launch(POLYPACA_CUDA::join_halves<kAligned>, e.blocks(), e.threads, 0, stream(), dst, value, remainder, count);
   });
 }
 
