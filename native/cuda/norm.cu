@@ -8,7 +8,7 @@
 //             dw += sum_n(dy * xhat),  db += sum_n(dy)
 // x, y, dx, dy [N, C] fp32 or bf16 in any mixture, rows ld apart; w, b, dw, db fp32 [C]; mean (layer only), rstd fp32 [N] are
 // assigned by forward and read by backward, where xhat is computed again. y assigns; dw and db add. y may be x, dx may be dy or x.
-// All sums are fp32; layer sums deviations from the row's first element, so that a large mean costs no digits.
+// All sums are fp32. layer: the deviations' own mean corrects the first mean, so that neither a long row nor a large mean costs digits.
 //
 // Three forms of each kernel. Rows that can be read 16 bytes at a time stay in registers from the first pass to the last: a warp per
 // row where it can hold one, else a block of as many warps as it takes. Other rows (too long, odd, not aligned): a block of any length.
@@ -39,8 +39,20 @@ constexpr int kForwardThreads = 256;
 constexpr int kForwardWarpColumns = kForwardItems * kVector * kWarp;
 
 struct NormForwardShared {
-  float mean[kForwardThreads / kWarp], variance[kForwardThreads / kWarp];
+  float mean[kForwardThreads / kWarp], deviation[kForwardThreads / kWarp], square[kForwardThreads / kWarp];
 };
+
+/// From the sums of the deviations of a row from `mean`, and of their squares: its mean and rstd.
+template <NormKind kKind>
+DEVICE void finish_statistics(float& mean, float& rstd, float sum, float sum_sq, int C, float epsilon) {
+  float variance = sum_sq / float(C);
+  if constexpr (kKind == NormKind::layer) {
+    const float correction = sum / float(C);
+    mean += correction;
+    variance -= correction * correction;
+  }
+  rstd = 1.0f / sqrtf(variance + epsilon);
+}
 
 template <NormKind kKind, bool kWarpPerRow, typename TY, typename TX>
 KERNEL BOUNDS(kForwardThreads, 3) void norm_forward(Rows<TY> y, float* mean, float* rstd, Rows<const TX> x, const float* w, const float* b, int64_t N, int C, float epsilon) {
@@ -57,24 +69,24 @@ KERNEL BOUNDS(kForwardThreads, 3) void norm_forward(Rows<TY> y, float* mean, flo
   }
   float row_mean = 0.0f;
   if constexpr (kKind == NormKind::layer) {
-    // y may be x: in a warp of its own the row's first element comes from lane 0, in a block barriers part this read from the writes.
-    const float pivot = kWarpPerRow ? shuffle(values[0][0], 0) : to_float(x[n][0]);
     float sum = 0.0f;
     for (int i = 0; i < kForwardItems; ++i) {
       if (first + i * stride >= C) break;
-      for (int j = 0; j < kVector; ++j) sum += values[i][j] - pivot;
+      for (int j = 0; j < kVector; ++j) sum += values[i][j];
     }
-    row_mean = pivot + row_sum(sum, s.mean) / float(C);
+    row_mean = row_sum(sum, s.mean) / float(C);
   }
-  float sum = 0.0f;
+  float sum = 0.0f, sum_sq = 0.0f, row_rstd;
   for (int i = 0; i < kForwardItems; ++i) {
     if (first + i * stride >= C) break;
     for (int j = 0; j < kVector; ++j) {
       const float d = kKind == NormKind::layer ? values[i][j] - row_mean : values[i][j];
-      sum += d * d;
+      if constexpr (kKind == NormKind::layer) sum += d;
+      sum_sq += d * d;
     }
   }
-  const float row_rstd = 1.0f / sqrtf(row_sum(sum, s.variance) / float(C) + epsilon);
+  if constexpr (kKind == NormKind::layer) sum = row_sum(sum, s.deviation);
+  finish_statistics<kKind>(row_mean, row_rstd, sum, row_sum(sum_sq, s.square), C, epsilon);
   for (int i = 0; i < kForwardItems; ++i) {
     const int c = first + i * stride;
     if (c >= C) break;
@@ -96,18 +108,19 @@ KERNEL BOUNDS(kForwardThreads, 4) void norm_forward_unaligned(Rows<TY> y, float*
   NormForwardShared& s = shared_memory<NormForwardShared>();
   const int64_t n = blockIdx.x;
   const TX* xn = x[n];
-  float row_mean = 0.0f, sum = 0.0f;
+  float row_mean = 0.0f, row_rstd, sum = 0.0f, sum_sq = 0.0f;
   if constexpr (kKind == NormKind::layer) {
-    const float pivot = to_float(xn[0]);
-    for (int c = threadIdx.x; c < C; c += blockDim.x) sum += to_float(xn[c]) - pivot;
-    row_mean = pivot + block_sum(sum, s.mean) / float(C);
+    for (int c = threadIdx.x; c < C; c += blockDim.x) sum += to_float(xn[c]);
+    row_mean = block_sum(sum, s.mean) / float(C);
     sum = 0.0f;
   }
   for (int c = threadIdx.x; c < C; c += blockDim.x) {
     const float d = kKind == NormKind::layer ? to_float(xn[c]) - row_mean : to_float(xn[c]);
-    sum += d * d;
+    sum += d;
+    sum_sq += d * d;
   }
-  const float row_rstd = 1.0f / sqrtf(block_sum(sum, s.variance) / float(C) + epsilon);
+  if constexpr (kKind == NormKind::layer) sum = block_sum(sum, s.deviation);
+  finish_statistics<kKind>(row_mean, row_rstd, sum, block_sum(sum_sq, s.square), C, epsilon);
   for (int c = threadIdx.x; c < C; c += blockDim.x) {
     store(y[n] + c, weighted<kKind>(normalized<kKind>(to_float(xn[c]), row_mean, row_rstd), w[c], kKind == NormKind::layer ? b[c] : 0.0f));
   }
