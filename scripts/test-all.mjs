@@ -31,6 +31,14 @@ const stages = [
   ["build of the C++ tests", "cmake", ["--build", cmakeBuild, "--config", "Release", "--target", "attention_test"], {}],
   ["attention against its formulas, every instruction set", join(cmakeBuild, "native-test/attention_test"), [], {}],
   ["planted faults, each found by the emulator", join(cmakeBuild, "native-test/emulator_test"), [], {}, withoutEmulator],
+  // Two seeds: another order of threads, and asynchronous copies that land early where they landed late.
+  ...["1", "2"].map((seed) => [
+    `ops on CUDA's kernels by emulation, seed ${seed}`,
+    process.execPath,
+    [...vitest, "test/ops"],
+    { POLYPACA_TEST_DEVICE: "cuda-emulated", POLYPACA_EMULATOR_SEED: seed },
+    withoutEmulator,
+  ]),
   ["goldens and ops with AVX2", process.execPath, [...vitest, "test/goldens.test.ts", "test/ops"], { POLYPACA_ISA: "avx2" }],
   [
     "goldens and ops without vector extensions",
