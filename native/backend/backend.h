@@ -5,6 +5,7 @@
 // H query heads, G key/value heads, D head dimension, V vocabulary, R (stacked) adapter rank.
 // "adds" and "assigns" say what an output does to what was there. All offsets are int64_t.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -108,11 +109,33 @@ struct AdamW8bitRange {
   float weight_decay = 0.0f;
 };
 
+/// A step's scalars. They lie in the back end's memory and kernels read them there, so that launches captured once serve every step.
+struct StepState {
+  // uploaded before the step
+  uint32_t dropout_key[2] = {0, 0};        // of (seed, step)
+  float grad_scale = 1.0f;                 // 1 / targets of the whole step
+  float learning_rate = 0.0f;
+  float step_size = 0.0f;                  // learning_rate / (1 - beta1^step)
+  float inverse_sqrt_correction2 = 1.0f;   // 1 / sqrt(1 - beta2^step)
+  float max_grad_norm = 0.0f;              // 0: gradients are not clipped
+  // left by the step
+  float clip = 1.0f;                       // what the optimiser multiplies every gradient by
+  int32_t applies = 1;                     // 0: the loss or the norm is not finite, the optimiser changes nothing
+  int32_t reserved = 0;
+  double loss_sum = 0.0;                   // of the token losses of all micro batches
+  double sum_of_squares = 0.0;             // of all gradients
+};
+
+/// The state's share of the optimiser's step number `step`, 1 being the first.
+POLYPACA_INLINE void set_update(StepState& state, float learning_rate, double beta1, double beta2, int64_t step) {
+  state.learning_rate = learning_rate;
+  state.step_size = float(double(learning_rate) / (1.0 - std::pow(beta1, double(step))));
+  state.inverse_sqrt_correction2 = float(1.0 / std::sqrt(1.0 - std::pow(beta2, double(step))));
+}
+
 struct AdamWOptions {
-  float learning_rate = 0;
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // double: 1 - 0.999f is 1.3e-5 off, and so would the second moment be
-  int64_t step = 1;          // 1 for the first update: bias correction 1 - beta^step
-  float grad_scale = 1.0f;   // clipping factor, applied to every gradient
+  const StepState* state = nullptr;                   // in the back end's memory
 };
 
 class Backend {
@@ -204,12 +227,16 @@ class Backend {
   virtual void normalize_rows_backward(float* dw, const float* d_hat, Matrix w_hat, const float* inv_norm, int64_t V, int64_t C) = 0;
   /// Per row r of `rows`: losses[r] = logsumexp(logits[r]) - logits[r][targets[r]] (fp32, assigned); a negative target is the
   /// ignored label: loss 0, gradient 0.
-  /// with_gradient: logits[r] becomes (softmax - onehot) * grad_scale in place, in the logits' dtype.
-  virtual void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, float grad_scale, bool with_gradient) = 0;
+  /// Unless grad_scale is null, logits[r] becomes (softmax - onehot) * *grad_scale in place, in the logits' dtype.
+  virtual void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, const float* grad_scale) = 0;
+  /// *sum adds the losses, in double and in order.
+  virtual void add_losses(double* sum, const float* losses, int64_t rows) = 0;
 
   // ---- optimiser ----
-  /// Sum of squares in double over fixed chunks added in order: the same for any thread count.
-  virtual double sum_of_squares(const float* x, int64_t count) = 0;
+  /// *sum adds the squares, in double over fixed chunks added in order: the same for any thread count.
+  virtual void add_squares(double* sum, const float* x, int64_t count) = 0;
+  /// From the step's sums: clip = min(1, max_grad_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ defines it, and applies.
+  virtual void finish_norm(StepState* state) = 0;
   /// Adam with decoupled decay (Loshchilov & Hutter 2019): p *= 1 - lr * wd, then p -= lr * mhat / (sqrt(vhat) + epsilon).
   virtual void adamw(const AdamWRange& range, const AdamWOptions& options) = 0;
   /// The same step with fp32 moments read from and rounded back to codes (Dettmers et al. 2022, arXiv:2110.02861). A positive second

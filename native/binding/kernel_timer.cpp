@@ -1,6 +1,7 @@
 #include "binding/kernel_timer.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <functional>
@@ -92,6 +93,10 @@ class Operands {
     backend_.copy_in(data, values.data(), size);
     return static_cast<T*>(data);
   }
+  template <typename T>
+  T* value(const T& v) {
+    return copy(std::vector<T>{v});
+  }
   /// `count` values in [0, below), spread by a multiplicative hash.
   int32_t* indices(int64_t count, int64_t below) {
     std::vector<int32_t> values(static_cast<size_t>(count));
@@ -162,7 +167,7 @@ Dropout dropout_of(Operands& o, const KernelShape& s) {
   d.threshold = uint32_t(s.dropout * 65536.0 + 0.5);
   if (!d.active()) return d;
   d.keep_scale = float(1.0 / (1.0 - double(d.threshold) / 65536.0));
-  d.key0 = 1;
+  d.key = o.value(std::array<uint32_t, 2>{1, 0})->data();
   std::vector<int32_t> positions(size_t(s.N), 0), examples(size_t(s.N), 0);
   for (int64_t n = 0; n < s.N; ++n) positions[size_t(n)] = int32_t(n);
   d.positions = o.copy(positions);
@@ -314,13 +319,14 @@ Call cross_entropy(Backend& b, Operands& o, const KernelShape& s) {
   const Matrix logits = o.matrix(s.N, s.V, s.dtype);
   float* losses = o.floats(s.N);
   const int32_t* targets = o.indices(s.N, s.V);
-  return [=, &b] { b.cross_entropy(logits, losses, targets, s.N, s.V, 1.0f, true); };
+  const float* grad_scale = o.value(1.0f);
+  return [=, &b] { b.cross_entropy(logits, losses, targets, s.N, s.V, grad_scale); };
 }
 
-Call sum_of_squares(Backend& b, Operands& o, const KernelShape& s) {
+Call add_squares(Backend& b, Operands& o, const KernelShape& s) {
   const float* x = o.floats(s.count);
-  const auto sum = std::make_shared<double>(0.0);
-  return [=, &b] { *sum += b.sum_of_squares(x, s.count); };
+  double* sum = o.value(0.0);
+  return [=, &b] { b.add_squares(sum, x, s.count); };
 }
 
 Call adamw(Backend& b, Operands& o, const KernelShape& s) {
@@ -331,8 +337,10 @@ Call adamw(Backend& b, Operands& o, const KernelShape& s) {
   range.v = o.floats(s.count, 2.0f);
   range.grad = o.floats(s.count);
   if (s.dtype == DType::bf16) range.copy = static_cast<bf16*>(o.matrix(1, s.count, DType::bf16).data);
+  StepState state;
   AdamWOptions options;
-  options.learning_rate = 1e-4f;
+  set_update(state, 1e-4f, options.beta1, options.beta2, 1);
+  options.state = o.value(state);
   return [=, &b] { b.adamw(range, options); };
 }
 
@@ -357,7 +365,7 @@ constexpr Op kOps[] = {
     POLYPACA_OP(linear_forward),      POLYPACA_OP(linear_backward_input), POLYPACA_OP(linear_backward_weight), POLYPACA_OP(lora_down_forward),
     POLYPACA_OP(lora_up_backward),    POLYPACA_OP(lora_down_backward),    POLYPACA_OP(attention_forward),      POLYPACA_OP(attention_backward),
     POLYPACA_OP(norm_forward),        POLYPACA_OP(norm_backward),         POLYPACA_OP(activation_forward),     POLYPACA_OP(activation_backward),
-    POLYPACA_OP(embedding_forward),   POLYPACA_OP(embedding_backward),    POLYPACA_OP(cross_entropy),          POLYPACA_OP(sum_of_squares),
+    POLYPACA_OP(embedding_forward),   POLYPACA_OP(embedding_backward),    POLYPACA_OP(cross_entropy),          POLYPACA_OP(add_squares),
     POLYPACA_OP(adamw),               POLYPACA_OP(triad),
 };
 #undef POLYPACA_OP

@@ -214,7 +214,9 @@ Napi::Value ModelWrap::loss(const Napi::CallbackInfo& info) {
       const BatchTables tables = make_tables(batch, m.spec.vocab_size, m.spec.max_positions);
       Workspace& ws = shared.decoder->workspace(WorkspaceKind::forward, tables.N);
       shared.decoder->forward(ws, batch, tables, {}, job.stop());
-      const double sum = shared.decoder->head_loss(ws, tables, {}, false, job.stop()).sum;
+      shared.decoder->begin_step({});
+      shared.decoder->head_loss(ws, tables, false, job.stop());
+      const double sum = shared.decoder->read_step().loss_sum;
       const int64_t targets = int64_t(tables.targets.size());
       return [sum, targets](Napi::Env env) {
         Napi::Object o = Napi::Object::New(env);
@@ -251,12 +253,14 @@ Napi::Value ModelWrap::gradients(const Napi::CallbackInfo& info) {
         m.matrices.allocate_gradient();
         m.vectors.allocate_gradient();
       }
-      PassOptions pass;
-      pass.grad_scale = 1.0f / float(tables.targets.size());
+      StepState state;
+      state.grad_scale = 1.0f / float(tables.targets.size());
+      decoder.begin_step(state);
+      const PassOptions pass;
       Workspace& ws = decoder.workspace(WorkspaceKind::train, tables.N);
       decoder.begin_gradients();
       decoder.forward(ws, batch, tables, pass, job.stop());
-      decoder.head_loss(ws, tables, pass, true, job.stop());
+      decoder.head_loss(ws, tables, true, job.stop());
       decoder.backward(ws, tables, pass, job.stop());
       decoder.finish_gradients();
       struct Result {

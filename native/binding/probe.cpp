@@ -10,6 +10,7 @@
 // NaN where the op assigns and zero where it adds. Gradients that may be frozen (dw, db of norms; dA's dx) exist only where given.
 #include "binding/probe.h"
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -161,8 +162,7 @@ Dropout dropout_of(Args& a, int64_t N) {
   d.threshold = uint32_t(rate * 65536.0 + 0.5);
   if (!d.active()) return d;
   d.keep_scale = float(1.0 / (1.0 - double(d.threshold) / 65536.0));
-  d.key0 = uint32_t(a.integer("key0"));
-  d.key1 = uint32_t(a.integer("key1"));
+  d.key = a.place_value(std::array{uint32_t(a.integer("key0")), uint32_t(a.integer("key1"))})->data();
   d.site = uint32_t(a.integer("site"));
   d.positions = a.ints("positions", N, INT32_MAX);
   d.examples = a.ints("examples", N, INT32_MAX);
@@ -174,8 +174,10 @@ void dropout_mask(Backend&, Args& a) {
   const int64_t N = a.integer("N"), C = a.integer("C");
   Dropout d = dropout_of(a, N);
   const std::vector<int32_t> positions = a.host_ints("positions"), examples = a.host_ints("examples");
+  const uint32_t key[] = {uint32_t(a.integer("key0")), uint32_t(a.integer("key1"))};
   d.positions = positions.data();
   d.examples = examples.data();
+  d.key = key;
   float* mask = a.output_floats("mask", N * C);
   for (int64_t i = 0; i < N * C; ++i) mask[i] = dropout_factor(d, i / C, i % C);
 }
@@ -346,24 +348,48 @@ void normalize_rows_backward(Backend& b, Args& a) {
 void cross_entropy(Backend& b, Args& a) {
   const int64_t V = a.integer("V"), rows = a.length("targets");
   const Matrix logits = a.output("logits", rows, V, a.dtype("dtype"));
-  b.cross_entropy(logits, a.output_floats("losses", rows), a.ints("targets", rows, V, true), rows, V, float(a.number("gradScale", 1.0)), a.flag("withGradient", true));
+  b.cross_entropy(logits, a.output_floats("losses", rows), a.ints("targets", rows, V, true), rows, V, a.flag("withGradient", true) ? a.place_value(float(a.number("gradScale", 1.0))) : nullptr);
+}
+
+void add_losses(Backend& b, Args& a) {
+  const int64_t rows = a.length("losses");
+  double* sum = a.place_value(a.number("sum", 0.0));
+  b.add_losses(sum, a.floats("losses", rows), rows);
+  a.report("value", a.value_at(sum));
 }
 
 // ---- optimiser ----
 
-void sum_of_squares(Backend& b, Args& a) {
+void add_squares(Backend& b, Args& a) {
   const int64_t count = a.length("x");
-  a.report("value", b.sum_of_squares(a.floats("x", count), count));
+  double* sum = a.place_value(a.number("sum", 0.0));
+  b.add_squares(sum, a.floats("x", count), count);
+  a.report("value", a.value_at(sum));
 }
 
-AdamWOptions adamw_options(const Args& a) {
+void finish_norm(Backend& b, Args& a) {
+  StepState state;
+  state.max_grad_norm = float(a.number("maxGradNorm"));
+  state.loss_sum = a.number("lossSum");
+  state.sum_of_squares = a.number("sumOfSquares");
+  StepState* held = a.place_value(state);
+  b.finish_norm(held);
+  state = a.value_at(held);
+  a.report("clip", double(state.clip));
+  a.report("applies", double(state.applies));
+}
+
+/// applies: false leaves everything as it was.
+AdamWOptions adamw_options(Args& a) {
   AdamWOptions options;
-  options.learning_rate = float(a.number("learningRate"));
   options.beta1 = a.number("beta1", 0.9);
   options.beta2 = a.number("beta2", 0.999);
   options.epsilon = a.number("epsilon", 1e-8);
-  options.step = a.integer("step");
-  options.grad_scale = float(a.number("gradScale", 1.0));
+  StepState state;
+  set_update(state, float(a.number("learningRate")), options.beta1, options.beta2, a.integer("step"));
+  state.clip = float(a.number("gradScale", 1.0));
+  state.applies = a.flag("applies", true);
+  options.state = a.place_value(state);
   return options;
 }
 
@@ -433,8 +459,8 @@ constexpr Op kOps[] = {
     POLYPACA_OP(linear_backward_bias), POLYPACA_OP(dropout_mask),    POLYPACA_OP(lora_down_forward),     POLYPACA_OP(lora_up_backward),
     POLYPACA_OP(lora_down_backward), POLYPACA_OP(attention_forward), POLYPACA_OP(attention_backward),    POLYPACA_OP(attention_decode),
     POLYPACA_OP(cache_prompt),      POLYPACA_OP(activation_forward), POLYPACA_OP(activation_backward),   POLYPACA_OP(normalize_rows),
-    POLYPACA_OP(normalize_rows_backward), POLYPACA_OP(cross_entropy), POLYPACA_OP(sum_of_squares),       POLYPACA_OP(adamw),
-    POLYPACA_OP(adamw8bit),         POLYPACA_OP(cgroup_available),
+    POLYPACA_OP(normalize_rows_backward), POLYPACA_OP(cross_entropy), POLYPACA_OP(add_losses),           POLYPACA_OP(add_squares),
+    POLYPACA_OP(finish_norm),       POLYPACA_OP(adamw),              POLYPACA_OP(adamw8bit),         POLYPACA_OP(cgroup_available),
 };
 #undef POLYPACA_OP
 

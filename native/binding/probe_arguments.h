@@ -45,6 +45,19 @@ class ProbeArguments {
   std::vector<int32_t> host_ints(const char* name) const;
   const int32_t* upload(const std::vector<int32_t>& values);
   int64_t length(const char* name) const;
+  /// A value of the back end's memory.
+  template <typename T>
+  T* place_value(const T& value) {
+    T* data = static_cast<T*>(scratch(sizeof(T)));
+    backend_->copy_in(data, &value, sizeof(T));
+    return data;
+  }
+  template <typename T>
+  T value_at(const T* data) const {
+    T value;
+    backend_->copy_out(&value, data, sizeof(T));
+    return value;
+  }
 
   // ---- outputs; they start with the argument of the same name where there is one, and are in the result under it ----
   Matrix output(const char* name, int64_t rows, int64_t cols, DType dtype, Absent absent = Absent::nan);

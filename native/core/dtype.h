@@ -4,7 +4,11 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__CUDACC__)  // kernels read and write these types, too
+#define POLYPACA_INLINE __host__ __device__ __forceinline__
+#else
 #define POLYPACA_INLINE inline __attribute__((always_inline))
+#endif
 
 namespace polypaca {
 
@@ -27,11 +31,17 @@ POLYPACA_INLINE float to_float(bf16 x) {
 
 /// Rounds to nearest, ties to even; NaN stays NaN (its payload is cut, the quiet bit set).
 POLYPACA_INLINE bf16 to_bf16(float x) {
+#if defined(__CUDA_ARCH__)
+  bf16 rounded_in_one_instruction;  // NaN becomes 0x7FFF
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(rounded_in_one_instruction.bits) : "f"(x));
+  return rounded_in_one_instruction;
+#else
   uint32_t bits;
   std::memcpy(&bits, &x, 4);
   uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   uint32_t quiet_nan = (bits >> 16) | 0x40u;
   return bf16{uint16_t((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet_nan : rounded)};
+#endif
 }
 
 POLYPACA_INLINE void store(float* p, float x) { *p = x; }

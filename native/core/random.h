@@ -28,13 +28,13 @@ POLYPACA_INLINE Philox4 philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32
 }
 
 /// Dropout of an adapter's input. Element (token n, feature c) is kept where a 16-bit draw is at least `threshold`.
-/// The draw: philox4x32<7>, counter (c / 8, positions[n], examples[n], site), key (key0, key1); its 128 bits are eight
+/// The draw: philox4x32<7>, counter (c / 8, positions[n], examples[n], site), key (key[0], key[1]); its 128 bits are eight
 /// little-endian 16-bit draws, feature c takes number c % 8 (word (c % 8) / 2, low half first).
 /// Kept elements are multiplied by `keep_scale`. rate 0 means threshold 0: everything is kept and keep_scale is 1.
 struct Dropout {
   uint32_t threshold = 0;      // round(rate * 65536)
   float keep_scale = 1.0f;     // 1 / (1 - threshold / 65536): exact for the rate that is really drawn
-  uint32_t key0 = 0, key1 = 0; // from (seed, step)
+  const uint32_t* key = nullptr;  // [2] from (seed, step), in the back end's memory; null where nothing is dropped
   uint32_t site = 0;           // layer * 4 + adapter input (0 attention input, 1 attention output, 2 MLP input, 3 MLP hidden)
   const int32_t* positions = nullptr;  // [N] position of the token in its example
   const int32_t* examples = nullptr;   // [N] index of the example in the step's batch
@@ -43,7 +43,7 @@ struct Dropout {
 
 /// One factor of the mask: 0 or keep_scale. The slow, obvious form that every kernel must equal.
 POLYPACA_INLINE float dropout_factor(const Dropout& d, int64_t n, int64_t c) {
-  Philox4 r = philox4x32<7>(uint32_t(c / 8), uint32_t(d.positions[n]), uint32_t(d.examples[n]), d.site, d.key0, d.key1);
+  Philox4 r = philox4x32<7>(uint32_t(c / 8), uint32_t(d.positions[n]), uint32_t(d.examples[n]), d.site, d.key[0], d.key[1]);
   uint32_t draw = (r.v[(c % 8) / 2] >> (16 * (c % 2))) & 0xFFFFu;
   return draw >= d.threshold ? d.keep_scale : 0.0f;
 }

@@ -1,10 +1,12 @@
 // AdamW: Adam (Kingma & Ba 2015, arXiv:1412.6980) with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101),
-// and the sum of squares that the global gradient norm is made of.
-//   g = grad_scale * grad;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+// and the global gradient norm.
+//   g = clip * grad;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 //   p = p (1 - lr * weight_decay) - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)
 // p, m, v, grad fp32 [count]; p, m, v are updated in place, copy (bf16, may be null) is assigned, grad is only read: one pass, each
 // byte read once. Elements do not meet, so threads change nothing. The sum of squares is double throughout (a gradient of 1e-25 must
 // not vanish), over fixed chunks added in order: the same for any number of threads.
+#include <math.h>
+
 #include "cpu/adamw_coefficients.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/rows.h"
@@ -19,7 +21,7 @@ POLYPACA_INLINE void update(const AdamWRange& r, const Coefficients& k, int64_t 
   bf16* copy = r.copy;
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) {
-    const float g = k.grad_scale * grad[i];
+    const float g = k.clip * grad[i];
     const float mi = k.beta1 * m[i] + k.one_minus_beta1 * g;
     const float vi = k.beta2 * v[i] + k.one_minus_beta2 * (g * g);
     const float pi = p[i] * k.keep - k.step_size * (mi / (sqrtf(vi) * k.inv_sqrt_correction2 + k.epsilon));
@@ -33,6 +35,7 @@ POLYPACA_INLINE void update(const AdamWRange& r, const Coefficients& k, int64_t 
 }  // namespace
 
 void CpuBackend::adamw(const AdamWRange& range, const AdamWOptions& options) {
+  if (!options.state->applies) return;
   constexpr int64_t kChunk = int64_t(1) << 13;
   const Coefficients k = coefficients(options, range.weight_decay);
 #pragma omp parallel for schedule(static) if (range.count >= kParallelElements)
@@ -46,9 +49,9 @@ void CpuBackend::adamw(const AdamWRange& range, const AdamWOptions& options) {
   }
 }
 
-double CpuBackend::sum_of_squares(const float* x, int64_t count) {
+void CpuBackend::add_squares(double* total, const float* x, int64_t count) {
   constexpr int64_t kChunk = int64_t(1) << 14, kChunks = 256;
-  double total = 0.0, partial[kChunks];
+  double partial[kChunks];
   for (int64_t first = 0; first < count; first += kChunk * kChunks) {
     const int64_t left = count - first, chunks = smaller((left + kChunk - 1) / kChunk, kChunks);
 #pragma omp parallel for schedule(static) if (left >= kParallelElements)
@@ -59,9 +62,15 @@ double CpuBackend::sum_of_squares(const float* x, int64_t count) {
       for (int64_t j = begin; j < end; ++j) sum += double(x[j]) * double(x[j]);
       partial[i] = sum;
     }
-    for (int64_t i = 0; i < chunks; ++i) total += partial[i];
+    for (int64_t i = 0; i < chunks; ++i) *total += partial[i];
   }
-  return total;
+}
+
+void CpuBackend::finish_norm(StepState* state) {
+  const double norm = sqrt(state->sum_of_squares);
+  state->applies = isfinite(state->loss_sum) && isfinite(norm);
+  const double limit = double(state->max_grad_norm) / (norm + 1e-6);
+  state->clip = state->max_grad_norm > 0 && limit < 1.0 ? float(limit) : 1.0f;
 }
 
 }  // namespace polypaca::POLYPACA_ISA

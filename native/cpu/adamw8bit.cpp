@@ -27,7 +27,7 @@ void update_block(const AdamW8bitRange& r, const Coefficients& k, int64_t block)
   float m_largest = 0.0f, v_largest = 0.0f;
 #pragma omp simd reduction(max : m_largest, v_largest)
   for (int64_t i = 0; i < n; ++i) {
-    const float g = k.grad_scale * grad[i];
+    const float g = k.clip * grad[i];
     const float mi = k.beta1 * (kSigned.value[m_codes[i]] * m_scale) + k.one_minus_beta1 * g;
     const float vi = k.beta2 * (kUnsigned.value[v_codes[i]] * v_scale) + k.one_minus_beta2 * (g * g);
     p[i] = p[i] * k.keep - k.step_size * (mi / (sqrtf(vi) * k.inv_sqrt_correction2 + k.epsilon));
@@ -54,6 +54,7 @@ void update_block(const AdamW8bitRange& r, const Coefficients& k, int64_t block)
 }  // namespace
 
 void CpuBackend::adamw8bit(const AdamW8bitRange& range, const AdamWOptions& options) {
+  if (!options.state->applies) return;
   const Coefficients k = coefficients(options, range.weight_decay);
   const int64_t blocks = (range.count + kMomentBlock - 1) / kMomentBlock;
 #pragma omp parallel for schedule(static) if (range.count >= kParallelElements)

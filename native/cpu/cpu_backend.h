@@ -73,10 +73,12 @@ class CpuBackend final : public Backend {
   void normalize_rows_backward(float* dw, const float* d_hat, Matrix w_hat, const float* inv_norm, int64_t V, int64_t C) override;
 
   // cross_entropy.cpp
-  void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, float grad_scale, bool with_gradient) override;
+  void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, const float* grad_scale) override;
+  void add_losses(double* sum, const float* losses, int64_t rows) override;
 
   // adamw.cpp
-  double sum_of_squares(const float* x, int64_t count) override;
+  void add_squares(double* sum, const float* x, int64_t count) override;
+  void finish_norm(StepState* state) override;
   void adamw(const AdamWRange& range, const AdamWOptions& options) override;
 
   // adamw8bit.cpp

@@ -25,7 +25,7 @@ POLYPACA_INLINE void multiply_words(__m512i a, __m512i b, __m512i& high, __m512i
 POLYPACA_INLINE void draw_bytes(uint8_t* bytes, uint32_t first, uint32_t position, uint32_t example, const Dropout& d) {
   __m512i c0 = _mm512_add_epi32(_mm512_set1_epi32(int(first)), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
   __m512i c1 = _mm512_set1_epi32(int(position)), c2 = _mm512_set1_epi32(int(example)), c3 = _mm512_set1_epi32(int(d.site));
-  uint32_t k0 = d.key0, k1 = d.key1;
+  uint32_t k0 = d.key[0], k1 = d.key[1];
   for (int round = 0; round < 7; ++round) {
     __m512i high0, low0, high1, low1;
     multiply_words(c0, _mm512_set1_epi32(int(0xD2511F53u)), high0, low0);
@@ -54,7 +54,7 @@ POLYPACA_INLINE void draw_bytes(uint8_t* bytes, uint32_t first, uint32_t positio
   uint32_t v[4][kDraws];
 #pragma omp simd
   for (int i = 0; i < kDraws; ++i) {
-    const Philox4 r = philox4x32<7>(first + uint32_t(i), position, example, d.site, d.key0, d.key1);
+    const Philox4 r = philox4x32<7>(first + uint32_t(i), position, example, d.site, d.key[0], d.key[1]);
     for (int w = 0; w < 4; ++w) v[w][i] = r.v[w];
   }
   for (int i = 0; i < kDraws; ++i) {

@@ -53,6 +53,23 @@ Workspace& Decoder::workspace(WorkspaceKind kind, int64_t tokens) {
   return *held.workspace;
 }
 
+Decoder::~Decoder() {
+  if (step_state_) backend_.release(step_state_);
+}
+
+StepState* Decoder::step_state() {
+  if (!step_state_) step_state_ = static_cast<StepState*>(backend_.allocate(sizeof(StepState)));
+  return step_state_;
+}
+
+void Decoder::begin_step(const StepState& state) { backend_.copy_in(step_state(), &state, sizeof state); }
+
+StepState Decoder::read_step() const {
+  StepState state;
+  backend_.copy_out(&state, step_state_, sizeof state);
+  return state;
+}
+
 void Decoder::release_workspaces() {
   for (Held& held : held_) held = Held{};
 }
@@ -62,8 +79,7 @@ Dropout Decoder::dropout(const Workspace& ws, LinearSite site, int64_t layer, co
   if (!options.with_dropout) return d;
   d.threshold = uint32_t(std::lround(model_.lora.dropout * 65536.0));
   d.keep_scale = float(1.0 / (1.0 - double(d.threshold) / 65536.0));
-  d.key0 = options.key0;
-  d.key1 = options.key1;
+  d.key = step_state_->dropout_key;
   d.site = uint32_t(layer) * kLinearSites + uint32_t(site);
   d.positions = ws.positions;
   d.examples = ws.examples;
@@ -190,13 +206,13 @@ void Decoder::logits(Workspace& ws, int64_t first, int64_t n, float* host) {
   }
 }
 
-HeadLoss Decoder::head_loss(Workspace& ws, const BatchTables& tables, const PassOptions& options, bool backward, const StopFlag& stop) {
+double Decoder::head_loss(Workspace& ws, const BatchTables& tables, bool backward, const StopFlag& stop) {
   const int64_t n = int64_t(tables.targets.size()), C = spec_.hidden_size, V = spec_.vocab_size;
   if (n == 0) {
     if (backward) backend_.fill_zero(ws.dx.data, tables.N * C * size_of(ws.dx.dtype));
-    return {};
+    return 0;
   }
-  HeadLoss result;
+  double forward_seconds = 0;
   Clock clock;
   backend_.copy_in(ws.target_rows, tables.target_rows.data(), n * 4);
   backend_.copy_in(ws.targets, tables.targets.data(), n * 4);
@@ -211,8 +227,8 @@ HeadLoss Decoder::head_loss(Workspace& ws, const BatchTables& tables, const Pass
     const int64_t c = std::min(rows, n - first);
     const Matrix x = ws.head_normed.at(first, 0);
     backend_.linear_forward(ws.logits, x, weight, nullptr, {}, c, 0);
-    backend_.cross_entropy(ws.logits, ws.losses + first, ws.targets + first, c, V, options.grad_scale, backward);
-    result.forward_seconds += clock.lap();
+    backend_.cross_entropy(ws.logits, ws.losses + first, ws.targets + first, c, V, backward ? &step_state_->grad_scale : nullptr);
+    forward_seconds += clock.lap();
     if (!backward) continue;
     backend_.linear_backward_input(ws.d_head_normed.at(first, 0), ws.logits, weight, c, 0);
     if (trains_weights()) {
@@ -221,13 +237,11 @@ HeadLoss Decoder::head_loss(Workspace& ws, const BatchTables& tables, const Pass
     }
     clock.lap();
   }
-  std::vector<float> losses(static_cast<size_t>(n));
-  backend_.copy_out(losses.data(), ws.losses, n * 4);
-  for (float loss : losses) result.sum += loss;
-  if (!backward) return result;
+  backend_.add_losses(&step_state_->loss_sum, ws.losses, n);
+  if (!backward) return forward_seconds;
   norm_backward(model_.final_norm, ws.dx_other, 0, ws.d_head_normed, ws.head_x, ws.head_mean, ws.head_rstd, n);
   backend_.scatter_rows(ws.dx, tables.N, ws.dx_other, ws.target_rows, n, C);
-  return result;
+  return forward_seconds;
 }
 
 }  // namespace polypaca

@@ -15,21 +15,15 @@ using StopFlag = std::atomic<bool>;
 /// Throws cancelled where the flag is set.
 void check_stop(const StopFlag& stop);
 
-/// A pass over one micro batch.
+/// A pass over one micro batch. What changes from step to step is in the decoder's StepState.
 struct PassOptions {
   bool with_dropout = false;
-  uint32_t key0 = 0, key1 = 0;  // dropout key of the step
-  float grad_scale = 1.0f;      // 1 / targets of the whole step
-};
-
-struct HeadLoss {
-  double sum = 0;              // of the token losses
-  double forward_seconds = 0;  // the head runs forward and backward a chunk at a time: what of it was forward, the loss included
 };
 
 class Decoder {
  public:
   Decoder(Model& model) : model_(model), backend_(*model.backend), spec_(model.spec) {}
+  ~Decoder();
 
   /// A workspace of this kind for at least `tokens` tokens; kept and used again. Memory is checked before it is taken.
   Workspace& workspace(WorkspaceKind kind, int64_t tokens);
@@ -42,8 +36,14 @@ class Decoder {
   /// Uploads the batch and runs all layers; the residual stream is then in ws.x_out. `after_attention` sees each layer's
   /// rotated keys and values (a cache is filled from them).
   void forward(Workspace& ws, const Batch& batch, const BatchTables& tables, const PassOptions& options, const StopFlag& stop, const Attend& after_attention = {});
-  /// Loss of all rows that have a target. With `backward`, logits' gradients flow into the head and into ws.dx.
-  HeadLoss head_loss(Workspace& ws, const BatchTables& tables, const PassOptions& options, bool backward, const StopFlag& stop);
+  /// Before the passes of a step, and when they are done: the step's scalars, in the back end's memory in between.
+  void begin_step(const StepState& state);
+  StepState read_step() const;
+  StepState* step_state();
+
+  /// Adds the losses of all rows that have a target to the step's. With `backward`, logits' gradients flow into the head and into ws.dx.
+  /// Returns the seconds of it that were forward, the loss included: the head runs forward and backward a chunk at a time.
+  double head_loss(Workspace& ws, const BatchTables& tables, bool backward, const StopFlag& stop);
   /// From ws.dx to the gradients of everything that is trained (whatever has a gradient buffer).
   void backward(Workspace& ws, const BatchTables& tables, const PassOptions& options, const StopFlag& stop);
 
@@ -92,6 +92,7 @@ class Decoder {
     std::unique_ptr<Workspace> workspace;
   };
   Held held_[3];
+  StepState* step_state_ = nullptr;  // in the back end's memory
 };
 
 }  // namespace polypaca

@@ -8,10 +8,6 @@
 #include "core/memory.h"
 
 namespace polypaca {
-namespace {
-
-}  // namespace
-
 Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Decoder> decoder, TrainerOptions options)
     : model_(std::move(model)), decoder_(std::move(decoder)), options_(options) {
   Model& m = *model_;
@@ -84,57 +80,49 @@ StepResult Trainer::step(const std::vector<Batch>& micro_batches, float learning
 
   PassOptions pass;
   pass.with_dropout = !options_.full && m.lora.dropout > 0;
-  pass.grad_scale = 1.0f / float(target_tokens);
+  StepState state;
+  state.grad_scale = 1.0f / float(target_tokens);
+  state.max_grad_norm = options_.max_grad_norm;
+  set_update(state, learning_rate, options_.beta1, options_.beta2, steps_ + 1);
   // Key of the masks: a function of seed and step alone.
   Philox4 key = philox4x32<10>(uint32_t(steps_), uint32_t(uint64_t(steps_) >> 32), 0x44524F50u, 0, uint32_t(options_.seed), uint32_t(options_.seed >> 32));
-  pass.key0 = key.v[0];
-  pass.key1 = key.v[1];
+  state.dropout_key[0] = key.v[0];
+  state.dropout_key[1] = key.v[1];
 
   Clock total, clock;
   Workspace& ws = decoder_->workspace(options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train, options_.micro_batch_tokens);
+  decoder_->begin_step(state);
   decoder_->begin_gradients();
-  double loss = 0;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     check_stop(stop);
     clock.lap();
     decoder_->forward(ws, micro_batches[i], tables[i], pass, stop);
     result.forward_seconds += clock.lap();
-    const HeadLoss head = decoder_->head_loss(ws, tables[i], pass, true, stop);
+    const double head_forward_seconds = decoder_->head_loss(ws, tables[i], true, stop);
     decoder_->backward(ws, tables[i], pass, stop);
-    loss += head.sum;
-    result.forward_seconds += head.forward_seconds;
-    result.backward_seconds += clock.lap() - head.forward_seconds;
+    result.forward_seconds += head_forward_seconds;
+    result.backward_seconds += clock.lap() - head_forward_seconds;
   }
   check_stop(stop);
   clock.lap();
   decoder_->finish_gradients();
-  result.loss = loss / double(target_tokens);
-  result.grad_norm = gradient_norm();
-  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+  StepState* held = decoder_->step_state();
+  for (FlatValues* values : {&m.matrices, &m.vectors, &m.adapters}) {
+    if (values->grad) m.backend->add_squares(&held->sum_of_squares, values->grad, values->count());
+  }
+  m.backend->finish_norm(held);
+  update({options_.beta1, options_.beta2, options_.epsilon, held});
+  values_changed();
+  state = decoder_->read_step();  // the one wait of a step
+  result.loss = state.loss_sum / double(target_tokens);
+  result.grad_norm = std::sqrt(state.sum_of_squares);
+  if (!state.applies) {
     throw Error(ErrorCode::not_finite, "loss " + std::to_string(result.loss) + ", gradient norm " + std::to_string(result.grad_norm) + " at step " + std::to_string(steps_ + 1) + ": the weights were left as they were");
   }
-
-  AdamWOptions adam;
-  adam.learning_rate = learning_rate;
-  adam.beta1 = options_.beta1;
-  adam.beta2 = options_.beta2;
-  adam.epsilon = options_.epsilon;
-  adam.step = ++steps_;
-  // torch.nn.utils.clip_grad_norm_: the 1e-6 is part of the definition.
-  if (options_.max_grad_norm > 0) adam.grad_scale = float(std::min(1.0, double(options_.max_grad_norm) / (result.grad_norm + 1e-6)));
-  update(adam);
-  values_changed();
+  ++steps_;
   result.optimizer_seconds = clock.lap();
   result.seconds = total.lap();
   return result;
-}
-
-double Trainer::gradient_norm() {
-  double sum = 0;
-  for (FlatValues* values : {&model_->matrices, &model_->vectors, &model_->adapters}) {
-    if (values->grad) sum += model_->backend->sum_of_squares(values->grad, values->count());
-  }
-  return std::sqrt(sum);
 }
 
 void Trainer::update(const AdamWOptions& options) {

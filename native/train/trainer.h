@@ -66,7 +66,6 @@ class Trainer {
   void update(const AdamWOptions& options);
   void write_state(const StateTensor& tensor, const float* src, int64_t first, int64_t n);
   std::vector<FlatValues*> trained_spaces() const;
-  double gradient_norm();
   void values_changed();
   void release();
 

@@ -219,7 +219,7 @@ function optimizerPlans(spec: DecoderSpec, dtype: ComputeDType): KernelPlan[] {
   const sizes = count.toLocaleString("en-US");
   const copy = dtype === "bf16" ? 2 : 0;
   return [
-    { kernel: "sum_of_squares", op: "sum_of_squares", shape: { dtype, count }, sizes, flops: 0, bytes: 4 * count },
+    { kernel: "add_squares", op: "add_squares", shape: { dtype, count }, sizes, flops: 0, bytes: 4 * count },
     // master, m and v are read and written, the gradient is read, the bf16 copy is written
     { kernel: "adamw", op: "adamw", shape: { dtype, count }, sizes, flops: 0, bytes: (3 * 8 + 4 + copy) * count },
   ];

@@ -60,17 +60,49 @@ describe("adamw", () => {
   });
 });
 
-describe("sum_of_squares", () => {
+describe("add_squares", () => {
   it.each([0, 1, 37, 70_001])("adds %i squares in double", (count) => {
     const x = new RandomValues(count).normal(count);
     const expected = x.reduce((sum, value) => sum + value * value, 0);
-    const value = Number(probe("sum_of_squares", { x }).value);
+    const value = Number(probe("add_squares", { x }).value);
     expect(Math.abs(value - expected)).toBeLessThanOrEqual(1e-12 * expected);
   });
 
   it("sees gradients whose squares fp32 cannot hold", () => {
-    const value = Number(probe("sum_of_squares", { x: Float32Array.of(1e-30, 1e30) }).value);
+    const value = Number(probe("add_squares", { x: Float32Array.of(1e-30, 1e30) }).value);
     expect(value / 1e60).toBeCloseTo(1, 6);
-    expect(Number(probe("sum_of_squares", { x: Float32Array.of(1e-30) }).value)).toBeGreaterThan(0);
+    expect(Number(probe("add_squares", { x: Float32Array.of(1e-30) }).value)).toBeGreaterThan(0);
+  });
+});
+
+describe("finish_norm", () => {
+  const finish = (args: { maxGradNorm: number; lossSum: number; sumOfSquares: number }) => {
+    const { clip, applies } = probe("finish_norm", args);
+    return { clip: Number(clip), applies: Number(applies) };
+  };
+
+  it("clips to max_grad_norm / (norm + 1e-6), and never scales up", () => {
+    expect(finish({ maxGradNorm: 1, lossSum: 3, sumOfSquares: 16 })).toEqual({ clip: Math.fround(1 / (4 + 1e-6)), applies: 1 });
+    expect(finish({ maxGradNorm: 1, lossSum: 3, sumOfSquares: 0.25 })).toEqual({ clip: 1, applies: 1 });
+    expect(finish({ maxGradNorm: 0, lossSum: 3, sumOfSquares: 16 })).toEqual({ clip: 1, applies: 1 });
+  });
+
+  it("a loss or a norm that is not finite applies nothing", () => {
+    expect(finish({ maxGradNorm: 1, lossSum: Number.NaN, sumOfSquares: 1 }).applies).toBe(0);
+    expect(finish({ maxGradNorm: 1, lossSum: 1, sumOfSquares: Number.POSITIVE_INFINITY }).applies).toBe(0);
+    expect(finish({ maxGradNorm: 1, lossSum: 1, sumOfSquares: Number.NaN }).applies).toBe(0);
+  });
+
+  it("a step that does not apply leaves weights and moments as they were", () => {
+    const values = { master: Float32Array.of(1), m: Float32Array.of(2), v: Float32Array.of(3) };
+    const { master, m, v } = probe("adamw", { ...settings, ...values, grad: Float32Array.of(Number.NaN), applies: false });
+    expect({ master, m, v }).toEqual(values);
+  });
+});
+
+describe("add_losses", () => {
+  it("adds to what the sum was, in double and in order", () => {
+    const losses = Float32Array.from({ length: 1000 }, (_, i) => (i % 7) + 1e-6 * i);
+    expect(Number(probe("add_losses", { losses, sum: 5 }).value)).toBe(losses.reduce((sum, loss) => sum + loss, 5));
   });
 });

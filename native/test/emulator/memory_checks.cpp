@@ -1,0 +1,278 @@
+// Every access of a kernel, seen: kernels are compiled with g++'s -fsanitize=thread, which calls __tsan_read4 and its kin before
+// each access; here they are ours instead of that sanitizer's library. In host code of the same files they return at once.
+#include <link.h>
+#include <string.h>
+
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+
+#include "test/emulator/block.h"
+
+namespace polypaca::emulator {
+namespace {
+
+// ---- global memory ----
+
+struct Registry {
+  std::shared_mutex mutex;
+  std::map<uintptr_t, uintptr_t> ranges;  // begin to bytes
+};
+
+Registry& registry() {
+  static Registry* one = new Registry;
+  return *one;
+}
+
+/// The registered range that `address` is in; 0 bytes where there is none.
+MemoryRange find_range(uintptr_t address) {
+  Registry& r = registry();
+  const std::shared_lock lock(r.mutex);
+  auto after = r.ranges.upper_bound(address);
+  if (after == r.ranges.begin()) return {};
+  --after;
+  return address - after->first < after->second ? MemoryRange{after->first, after->second} : MemoryRange{};
+}
+
+/// Tables of constants: a kernel may read what its own module has in read-only segments.
+bool in_read_only_segment(uintptr_t address) {
+  struct Query {
+    uintptr_t address;
+    bool found = false;
+  } query{address};
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* data) {
+        Query& q = *static_cast<Query*>(data);
+        for (int i = 0; i < info->dlpi_phnum; ++i) {
+          const auto& segment = info->dlpi_phdr[i];
+          const bool read_only = (segment.p_type == PT_LOAD && !(segment.p_flags & PF_W)) || segment.p_type == PT_GNU_RELRO;
+          if (read_only && q.address - (info->dlpi_addr + segment.p_vaddr) < segment.p_memsz) q.found = true;
+        }
+        return int(q.found);
+      },
+      &query);
+  return query.found;
+}
+
+const char* verb(Access access) { return access == Access::read ? "reads " : access == Access::write ? "writes " : "atomically changes "; }
+
+std::string bytes_at(uint32_t bytes) { return std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes"); }
+
+void check_global(Block& block, Thread& thread, uintptr_t address, uint32_t bytes, Access access, const void* code) {
+  for (const MemoryRange& range : block.recent) {
+    if (address - range.begin < range.bytes && range.bytes - (address - range.begin) >= bytes) return;
+  }
+  const MemoryRange range = find_range(address);
+  if (range.bytes != 0) {
+    const uintptr_t left = range.bytes - (address - range.begin);
+    if (left < bytes) {
+      report(block, thread, std::string(verb(access)) + bytes_at(bytes) + " at offset " + std::to_string(address - range.begin) + " of a buffer of " + std::to_string(range.bytes) + " bytes: past its end", code);
+    }
+    for (int i = 3; i > 0; --i) block.recent[i] = block.recent[i - 1];
+    block.recent[0] = range;
+    return;
+  }
+  if (access == Access::read && in_read_only_segment(address)) return;
+  std::string nearest;
+  if (address > 0) {
+    for (uintptr_t back = 1; back <= 4096; back *= 2) {
+      const MemoryRange before = find_range(address - back);
+      if (before.bytes == 0) continue;
+      nearest = ", " + std::to_string(address - before.begin - before.bytes) + " bytes past the end of a buffer of " + std::to_string(before.bytes);
+      break;
+    }
+  }
+  char digits[32];
+  snprintf(digits, sizeof digits, "0x%zx", size_t(address));
+  report(block, thread, std::string(verb(access)) + bytes_at(bytes) + " at " + digits + ", which is in no buffer of the device" + nearest, code);
+}
+
+// ---- shared memory ----
+
+std::string shared_access(Access access, uint32_t offset, uint32_t bytes) { return std::string(verb(access)) + bytes_at(bytes) + " at shared offset " + std::to_string(offset); }
+
+/// Whether `other`, in `epoch`, is not ordered before what `thread` does now.
+bool unordered(const Block& block, const Thread& thread, uint32_t epoch, uint32_t warp_epoch, uint32_t other) {
+  if (epoch != block.epoch || other == thread.index) return false;
+  return other / kLanes != thread.warp || warp_epoch == block.warps[thread.warp].epoch;
+}
+
+[[noreturn]] void report_race(Block& block, const Thread& thread, Access access, uint32_t offset, uint32_t bytes, const char* what, uint32_t other, const void* code) {
+  const bool warp = other / kLanes == thread.warp;
+  report(block, thread, shared_access(access, offset, bytes) + ", which thread " + std::to_string(other) + " " + what + " with no sync_threads" + (warp ? " or sync_warp" : "") + " between", code);
+}
+
+void note_read(const Block& block, const Thread& thread, SharedCell& cell) {
+  const uint32_t warp_epoch = block.warps[thread.warp].epoch;
+  if (cell.read_epoch != block.epoch) {
+    cell.many_lanes = cell.many_warps = false;
+  } else if (cell.reader / kLanes != thread.warp) {
+    cell.many_warps = true;
+  } else if (cell.read_warp_epoch == warp_epoch) {
+    cell.many_lanes |= cell.reader != thread.index;
+  } else {
+    cell.many_lanes = false;
+  }
+  cell.read_epoch = block.epoch;
+  cell.read_warp_epoch = warp_epoch;
+  cell.reader = uint16_t(thread.index);
+}
+
+void note_write(const Block& block, const Thread& thread, SharedCell& cell, uint8_t mask) {
+  if (cell.write_epoch < block.first_epoch) cell.written = 0;
+  cell.written |= mask;
+  cell.writer_bytes = mask;
+  cell.write_epoch = block.epoch;
+  cell.write_warp_epoch = block.warps[thread.warp].epoch;
+  cell.writer = uint16_t(thread.index);
+}
+
+void check_read(Block& block, Thread& thread, SharedCell& cell, uint8_t mask, uint32_t offset, uint32_t bytes, const void* code) {
+  if (cell.write_epoch < block.first_epoch || (cell.written & mask) != mask) report(block, thread, shared_access(Access::read, offset, bytes) + ", which nothing has written in this block", code);
+  if ((cell.writer_bytes & mask) && unordered(block, thread, cell.write_epoch, cell.write_warp_epoch, cell.writer)) report_race(block, thread, Access::read, offset, bytes, "wrote", cell.writer, code);
+  if (bytes > 1) note_read(block, thread, cell);
+}
+
+void check_write(Block& block, Thread& thread, SharedCell& cell, uint8_t mask, uint32_t offset, uint32_t bytes, const void* code) {
+  if ((cell.writer_bytes & mask) && unordered(block, thread, cell.write_epoch, cell.write_warp_epoch, cell.writer)) report_race(block, thread, Access::write, offset, bytes, "wrote", cell.writer, code);
+  if (cell.read_epoch != block.epoch) return;
+  const bool same_warp = cell.reader / kLanes == thread.warp, same_time = cell.read_warp_epoch == block.warps[thread.warp].epoch;
+  // Of two warps that read, at least one is another one; of two lanes, at least one is another one.
+  if (cell.many_warps || !same_warp || (same_time && (cell.many_lanes || cell.reader != thread.index))) report_race(block, thread, Access::write, offset, bytes, "read", cell.reader, code);
+}
+
+void require_inside(Block& block, Thread& thread, uint64_t offset, uint32_t bytes, Access access, const void* code) {
+  const uint64_t declared = uint64_t(block.launch->shared_bytes);
+  if (offset + bytes > declared) report(block, thread, shared_access(access, uint32_t(offset), bytes) + " of the " + std::to_string(declared) + " bytes that the launch declared", code);
+}
+
+template <typename F>
+void for_cells(Block& block, uint32_t offset, uint32_t bytes, F&& f) {
+  const uint8_t mask = bytes == 1 ? uint8_t(1u << (offset & 1)) : 3;
+  for (uint32_t cell = offset / 2, last = (offset + bytes - 1) / 2; cell <= last; ++cell) f(block.cells[cell], mask);
+}
+
+void check_shared(Block& block, Thread& thread, uint32_t offset, uint32_t bytes, Access access, const void* code) {
+  require_inside(block, thread, offset, bytes, access, code);
+  for_cells(block, offset, bytes, [&](SharedCell& cell, uint8_t mask) {
+    if (cell.in_flight != 0 && cell.in_flight_block == block.serial) report(block, thread, shared_access(access, offset, bytes) + ", where a copy_async has been issued and not waited for", code);
+    if (access == Access::read) return check_read(block, thread, cell, mask, offset, bytes, code);
+    if (access == Access::atomic) {
+      if (cell.write_epoch < block.first_epoch) report(block, thread, shared_access(access, offset, bytes) + ", which nothing has written in this block", code);
+      return;
+    }
+    check_write(block, thread, cell, mask, offset, bytes, code);
+    note_write(block, thread, cell, mask);
+  });
+}
+
+constexpr uintptr_t kStacks = uintptr_t(kMaxThreads) * 64 * 1024, kArguments = 4096;
+
+}  // namespace
+
+void check_access(Block& block, Thread& thread, const void* p, uint32_t bytes, Access access, bool aligned, const void* code) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(p);
+  if (address - reinterpret_cast<uintptr_t>(block.stacks) < kStacks) return;
+  const uintptr_t offset = address - reinterpret_cast<uintptr_t>(block.shared);
+  const bool shared = offset < uintptr_t(kMaxShared);
+  if (aligned && address % bytes != 0) {
+    report(block, thread, std::string(verb(access)) + bytes_at(bytes) + (shared ? " of shared memory" : " of global memory") + " at an address that is " + std::to_string(address % bytes) + " past a multiple of " + std::to_string(bytes), code);
+  }
+  if (shared) return check_shared(block, thread, uint32_t(offset), bytes, access, code);
+  if (access == Access::read && address - reinterpret_cast<uintptr_t>(block.arguments) < kArguments) return;
+  check_global(block, thread, address, bytes, access, code);
+}
+
+void check_copy_issued(Block& block, Thread& thread, const void* shared, uint32_t bytes, const void* code) {
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(shared) - reinterpret_cast<uintptr_t>(block.shared);
+  if (offset >= uintptr_t(kMaxShared)) report(block, thread, "copies asynchronously to what is not shared memory", code);
+  if (offset % bytes != 0) report(block, thread, shared_access(Access::write, uint32_t(offset), bytes) + " by copy_async: not a multiple of " + std::to_string(bytes), code);
+  require_inside(block, thread, offset, bytes, Access::write, code);
+  for_cells(block, uint32_t(offset), bytes, [&](SharedCell& cell, uint8_t mask) {
+    check_write(block, thread, cell, mask, uint32_t(offset), bytes, code);
+    if (cell.in_flight_block != block.serial) cell.in_flight = 0;
+    cell.in_flight_block = block.serial;
+    if (cell.in_flight != 0) report(block, thread, shared_access(Access::write, uint32_t(offset), bytes) + " by copy_async, where another copy_async has been issued and not waited for", code);
+    ++cell.in_flight;
+  });
+}
+
+void note_copy_landed(Block& block, Thread& thread, const void* shared, uint32_t bytes) {
+  const uint32_t offset = uint32_t(reinterpret_cast<uintptr_t>(shared) - reinterpret_cast<uintptr_t>(block.shared));
+  for_cells(block, offset, bytes, [&](SharedCell& cell, uint8_t mask) {
+    --cell.in_flight;
+    note_write(block, thread, cell, mask);
+  });
+}
+
+void register_memory(void* data, int64_t bytes) {
+  Registry& r = registry();
+  const std::unique_lock lock(r.mutex);
+  r.ranges[reinterpret_cast<uintptr_t>(data)] = uintptr_t(bytes);
+}
+
+void unregister_memory(void* data) {
+  Registry& r = registry();
+  const std::unique_lock lock(r.mutex);
+  r.ranges.erase(reinterpret_cast<uintptr_t>(data));
+}
+
+}  // namespace polypaca::emulator
+
+// ---- what g++ calls ----
+
+namespace {
+using namespace polypaca::emulator;
+
+inline void on_access(const void* p, uint32_t bytes, Access access, bool aligned, const void* code) {
+  if (Block* block = running) check_access(*block, *block->current, p, bytes, access, aligned, code);
+}
+}  // namespace
+
+#define POLYPACA_ACCESS(bytes)                                                                                                      \
+  void __tsan_read##bytes(void* p) { on_access(p, bytes, Access::read, true, __builtin_return_address(0)); }                        \
+  void __tsan_write##bytes(void* p) { on_access(p, bytes, Access::write, true, __builtin_return_address(0)); }                      \
+  void __tsan_volatile_read##bytes(void* p) { on_access(p, bytes, Access::read, true, __builtin_return_address(0)); }               \
+  void __tsan_volatile_write##bytes(void* p) { on_access(p, bytes, Access::write, true, __builtin_return_address(0)); }             \
+  void __tsan_unaligned_read##bytes(void* p) { on_access(p, bytes, Access::read, false, __builtin_return_address(0)); }             \
+  void __tsan_unaligned_write##bytes(void* p) { on_access(p, bytes, Access::write, false, __builtin_return_address(0)); }           \
+  void __tsan_unaligned_volatile_read##bytes(void* p) { on_access(p, bytes, Access::read, false, __builtin_return_address(0)); }    \
+  void __tsan_unaligned_volatile_write##bytes(void* p) { on_access(p, bytes, Access::write, false, __builtin_return_address(0)); }
+
+// Atomics of host code (shared pointers, static locals); kernels have device.h's.
+#define POLYPACA_ATOMIC(bits, T)                                                                                                    \
+  T __tsan_atomic##bits##_load(const volatile T* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }                           \
+  void __tsan_atomic##bits##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }                           \
+  T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }                 \
+  T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }                 \
+  T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) { return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST); }                 \
+  T __tsan_atomic##bits##_fetch_and(volatile T* p, T v, int) { return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST); }                 \
+  T __tsan_atomic##bits##_fetch_or(volatile T* p, T v, int) { return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST); }                   \
+  T __tsan_atomic##bits##_fetch_xor(volatile T* p, T v, int) { return __atomic_fetch_xor(p, v, __ATOMIC_SEQ_CST); }                 \
+  int __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* expected, T v, int, int) {                                    \
+    return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                  \
+  }                                                                                                                                 \
+  int __tsan_atomic##bits##_compare_exchange_weak(volatile T* p, T* expected, T v, int, int) {                                      \
+    return __atomic_compare_exchange_n(p, expected, v, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                   \
+  }
+
+extern "C" {
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void**, void*) {}
+void __tsan_vptr_read(void**) {}
+void __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+void __tsan_atomic_signal_fence(int) {}
+void __tsan_read_range(void* p, unsigned long bytes) { on_access(p, uint32_t(bytes), Access::read, false, __builtin_return_address(0)); }
+void __tsan_write_range(void* p, unsigned long bytes) { on_access(p, uint32_t(bytes), Access::write, false, __builtin_return_address(0)); }
+POLYPACA_ACCESS(1)
+POLYPACA_ACCESS(2)
+POLYPACA_ACCESS(4)
+POLYPACA_ACCESS(8)
+POLYPACA_ACCESS(16)
+POLYPACA_ATOMIC(8, uint8_t)
+POLYPACA_ATOMIC(16, uint16_t)
+POLYPACA_ATOMIC(32, uint32_t)
+POLYPACA_ATOMIC(64, uint64_t)
+}

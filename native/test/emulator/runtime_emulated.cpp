@@ -1,0 +1,85 @@
+// runtime.h for the emulator: device memory is host memory that kernels are allowed to touch, and everything runs when it is queued.
+#include <stdlib.h>
+#include <string.h>
+
+#include <chrono>
+
+#include "core/error.h"
+#include "cuda/runtime.h"
+#include "test/emulator/block.h"
+#include "test/emulator/emulator.h"
+
+namespace polypaca::cuda_emulated {
+
+std::vector<DeviceProperties> list_devices(std::string&) {
+  DeviceProperties p;
+  p.name = "emulator";
+  p.major = 8;
+  p.shared_per_block = emulator::kMaxShared;
+  p.processors = 1;
+  return {p};
+}
+
+void use_device(int) {}
+int64_t free_memory() { return 0; }
+
+Stream::Stream() = default;
+Stream::~Stream() = default;
+void Stream::synchronize() const {}
+
+namespace {
+using Time = std::chrono::steady_clock::time_point;
+}
+
+Event::Event() : handle_(new Time) {}
+Event::~Event() { delete static_cast<Time*>(handle_); }
+void Event::record(const Stream&) { *static_cast<Time*>(handle_) = std::chrono::steady_clock::now(); }
+void Event::hold(const Stream&) const {}
+void Event::synchronize() const {}
+bool Event::done() const { return true; }
+double Event::seconds_since(const Event& start) const { return std::chrono::duration<double>(*static_cast<Time*>(handle_) - *static_cast<Time*>(start.handle_)).count(); }
+
+void* allocate_device(int64_t bytes) {
+  void* data = nullptr;
+  const int64_t size = bytes > 0 ? bytes : 1;
+  if (bytes < 0 || posix_memalign(&data, 256, size_t(size)) != 0) throw Error(ErrorCode::out_of_memory, "could not allocate " + std::to_string(bytes) + " bytes for the emulated device");
+  memset(data, 0xFF, size_t(size));  // NaN: what was not written shows
+  emulator::register_memory(data, bytes);
+  return data;
+}
+
+void release_device(void* data) {
+  if (!data) return;
+  emulator::unregister_memory(data);
+  free(data);
+}
+
+void* allocate_pinned(int64_t bytes) {
+  void* data = nullptr;
+  if (bytes < 0 || posix_memalign(&data, 256, size_t(bytes > 0 ? bytes : 1)) != 0) throw Error(ErrorCode::out_of_memory, "could not allocate " + std::to_string(bytes) + " bytes on the host");
+  return data;
+}
+void release_pinned(void* data) { free(data); }
+
+void copy_to_device(void* device, const void* host, int64_t bytes, const Stream&) { memcpy(device, host, size_t(bytes)); }
+void copy_to_host(void* host, const void* device, int64_t bytes, const Stream&) { memcpy(host, device, size_t(bytes)); }
+void copy_on_device(void* to, const void* from, int64_t bytes, const Stream&) { memmove(to, from, size_t(bytes)); }
+void copy_rows_on_device(void* to, int64_t to_pitch, const void* from, int64_t from_pitch, int64_t row_bytes, int64_t rows, const Stream&) {
+  for (int64_t row = 0; row < rows; ++row) memcpy(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, size_t(row_bytes));
+}
+void copy_rows_to_device(void* to, int64_t to_pitch, const void* host, int64_t from_pitch, int64_t row_bytes, int64_t rows, const Stream& stream) {
+  copy_rows_on_device(to, to_pitch, host, from_pitch, row_bytes, rows, stream);
+}
+void fill_bytes(void* device, uint8_t value, int64_t bytes, const Stream&) { memset(device, value, size_t(bytes)); }
+
+Graph::~Graph() = default;
+bool Graph::supported() { return false; }
+void Graph::begin(const Stream&) { throw Error(ErrorCode::unsupported, "the emulator cannot record a graph"); }
+void Graph::end(const Stream&) { throw Error(ErrorCode::unsupported, "the emulator cannot record a graph"); }
+void Graph::abandon(const Stream&) noexcept {}
+void Graph::launch(const Stream&) const { throw Error(ErrorCode::unsupported, "the emulator cannot record a graph"); }
+
+ProfilerRange::ProfilerRange(const char*) {}
+ProfilerRange::~ProfilerRange() = default;
+
+}  // namespace polypaca::cuda_emulated
