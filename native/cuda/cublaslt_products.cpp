@@ -12,7 +12,6 @@ namespace {
 
 using namespace cublaslt;
 
-constexpr int64_t kWorkspaceBytes = int64_t(32) << 20;   // what Hopper's algorithms are said to want
 constexpr int64_t kMostTrialBytes = int64_t(1) << 30;    // of an output that tuning may not write to, hence copies
 constexpr int kProposals = 12, kTimedRuns = 4;
 constexpr size_t kMostPlans = 4096;
@@ -38,7 +37,7 @@ struct CublasLtProducts::StreamState {
     if (status == kNotInitialized) throw Error(ErrorCode::unsupported, "cublasLtCreate found no usable GPU (" + library->path + ")");
     library->check(status, "Create");
     try {
-      workspace = allocate_device(kWorkspaceBytes);
+      workspace = allocate_device(kProductWorkspaceBytes);
     } catch (...) {
       library->call.Destroy(handle);
       throw;
@@ -148,7 +147,7 @@ std::vector<HeuristicResult> CublasLtProducts::propose(const Plan& plan, StreamS
   std::vector<HeuristicResult> results(static_cast<size_t>(wanted));
   int found = 0;
   try {
-    set(kMaxWorkspace, uint64_t(kWorkspaceBytes));
+    set(kMaxWorkspace, uint64_t(kProductWorkspaceBytes));
     set(kReductionMask, reductions);
     set(kAlignmentA, r.align_a);
     set(kAlignmentB, r.align_b);
@@ -162,7 +161,7 @@ std::vector<HeuristicResult> CublasLtProducts::propose(const Plan& plan, StreamS
   }
   call.MatmulPreferenceDestroy(preference);
   results.resize(size_t(std::max(found, 0)));
-  std::erase_if(results, [](const HeuristicResult& x) { return x.status != kSuccess || int64_t(x.workspace_bytes) > kWorkspaceBytes; });
+  std::erase_if(results, [](const HeuristicResult& x) { return x.status != kSuccess || int64_t(x.workspace_bytes) > kProductWorkspaceBytes; });
   return results;
 }
 
@@ -197,8 +196,12 @@ bool CublasLtProducts::tune(Plan& plan, const Product& product, StreamState& sta
   std::unique_ptr<void, void (*)(void*)> memory(nullptr, release_device);
   if (product.beta != 0.0f) {
     const int64_t bytes = product.M * product.d.ld * size_of(product.d.dtype);
-    if (bytes > kMostTrialBytes || bytes > free_memory() / 2) return false;
-    memory.reset(allocate_device(bytes));
+    if (bytes > kMostTrialBytes) return false;
+    try {
+      memory.reset(allocate_device(bytes));
+    } catch (const Error&) {
+      return false;
+    }
     trial.d.data = memory.get();  // on 256 bytes: at least what was asked about
     trial.beta = 0.0f;
   }
@@ -227,7 +230,7 @@ bool CublasLtProducts::take_tuned(Plan& plan, StreamState& state) const {
   if (!tuned) return false;
   HeuristicResult result = {};
   const Status status = library_->call.MatmulAlgoCheck(state.handle, plan.descriptor, plan.a, plan.b, plan.d, plan.d, &tuned->algorithm, &result);
-  if (status != kSuccess || int64_t(result.workspace_bytes) > kWorkspaceBytes) return false;
+  if (status != kSuccess || int64_t(result.workspace_bytes) > kProductWorkspaceBytes) return false;
   plan.algorithm = tuned->algorithm;
   plan.workspace_bytes = int64_t(result.workspace_bytes);
   return true;
@@ -293,5 +296,11 @@ std::string CublasLtProducts::describe_algorithm(const Algorithm& algorithm) con
   }
   return text;
 }
+
+#if !defined(POLYPACA_EMULATED)
+std::unique_ptr<Products> open_products(const DeviceProperties& device) {
+  return std::make_unique<CublasLtProducts>(cublaslt::open_library(), device.name, CublasLtProducts::Options{true, user_cache_folder()});
+}
+#endif
 
 }  // namespace polypaca::POLYPACA_CUDA

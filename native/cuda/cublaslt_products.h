@@ -20,6 +20,9 @@
 
 namespace polypaca::POLYPACA_CUDA {
 
+/// Of each stream: what Hopper's algorithms are said to want.
+constexpr int64_t kProductWorkspaceBytes = int64_t(32) << 20;
+
 class CublasLtProducts final : public Products {
  public:
   struct Options {

@@ -13,6 +13,10 @@
 // A's row g, loaded in the same way, serve as the other factor.
 //
 // Ranks above 64 take several passes (h: blocks of 64 ranks side by side; backward: one after the other, dx in each).
+#include <algorithm>
+#include <type_traits>
+
+#include "core/error.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/device.h"
 #include "cuda/launch.h"

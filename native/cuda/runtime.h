@@ -39,6 +39,8 @@ class Stream {
   /// cudaStream_t.
   void* handle() const { return handle_; }
   void synchronize() const;
+  /// Whether a graph is recording what is queued here: then nothing runs, and nothing may wait or allocate.
+  bool recording() const;
 
  private:
   void* handle_ = nullptr;
