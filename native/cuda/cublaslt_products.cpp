@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "cuda/fingerprint.h"
+#include "cuda/plain_product.h"
 
 namespace polypaca::POLYPACA_CUDA {
 namespace {
@@ -94,6 +95,7 @@ struct CublasLtProducts::Plan {
   Layout a = nullptr, b = nullptr, d = nullptr;
   Algorithm algorithm = {};
   int64_t workspace_bytes = 0;
+  bool plain = false;  // no algorithm of the library's
   bool chosen = false, final = false;  // chosen and not final: while a graph was recorded; to be tuned when there is time
 };
 
@@ -238,7 +240,8 @@ bool CublasLtProducts::take_tuned(Plan& plan, StreamState& state) const {
 
 void CublasLtProducts::take_proposal(Plan& plan, StreamState& state) const {
   const std::vector<HeuristicResult> proposals = propose(plan, state, 1, kOneSequence);
-  if (proposals.empty()) throw Error(ErrorCode::unsupported, "cuBLASLt " + std::to_string(library_->version) + " has no algorithm for the product " + plan.name + " (" + library_->path + ")");
+  plan.plain = proposals.empty();
+  if (plan.plain) return;
   plan.algorithm = proposals[0].algorithm;
   plan.workspace_bytes = int64_t(proposals[0].workspace_bytes);
 }
@@ -250,7 +253,7 @@ void CublasLtProducts::choose(Plan& plan, const Product& product, StreamState& s
   plan.chosen = true;
   plan.final = tuned || may_tune || !options_.tune;  // what could not be tuned is not tried again at every call
   const TunedAlgorithm* known = tuned ? tuned_.find(plan.name) : nullptr;
-  choices_[plan.name] = {plan.name, describe_algorithm(plan.algorithm), plan.workspace_bytes, known ? known->microseconds : 0};
+  choices_[plan.name] = {plan.name, plan.plain ? "none of cuBLASLt's: the plain kernel" : describe_algorithm(plan.algorithm), plan.workspace_bytes, known ? known->microseconds : 0};
 }
 
 CublasLtProducts::Plan& CublasLtProducts::plan_of(const Product& product, StreamState& state, const Stream& stream) {
@@ -271,7 +274,8 @@ void CublasLtProducts::run(const Product& product, const Stream& stream) {
   if (product.K <= 0) fail(ErrorCode::internal, "a product over no terms");
   StreamState& state = state_of(stream);
   const Plan& plan = plan_of(product, state, stream);
-  library_->check(multiply(plan, product, plan.algorithm, plan.workspace_bytes, state, stream), "Matmul");
+  if (plan.plain) plain_product(product, stream);
+  else library_->check(multiply(plan, product, plan.algorithm, plan.workspace_bytes, state, stream), "Matmul");
 }
 
 std::string CublasLtProducts::describe() const {

@@ -6,7 +6,8 @@
 //
 // Which algorithm: what was tuned for this class of products (ProductClass), in this process or an earlier one; otherwise, outside
 // the recording of a graph, the library's proposals are timed on the spot; while recording, its first proposal that needs no split
-// of the sums is taken. Only algorithms that gave the same bits twice are kept, so that a run repeats.
+// of the sums is taken. Only algorithms that gave the same bits twice are kept, so that a run repeats. A product that the library has
+// no algorithm for goes through plain_product.h.
 #pragma once
 #include <map>
 #include <memory>

@@ -101,6 +101,8 @@ void check_product(Products& products, const ProductCase& c, const std::string& 
   expect(worst <= allowed, name + ": differs by " + std::to_string(worst));
 }
 
+using Library = std::shared_ptr<const cublaslt::Library>;
+
 void test_products(Products& products) {
   for (bool transpose_a : {false, true}) {
     for (bool transpose_b : {false, true}) {
@@ -117,9 +119,24 @@ void test_products(Products& products) {
       }
     }
   }
-  ProductCase one;
-  one.M = one.N = one.K = 1;
-  check_product(products, one, "one element");
+}
+
+void test_a_product_without_an_algorithm(const Library& library) {
+  for (bool tuned : {false, true}) {
+    CublasLtProducts products(library, "GPU", {tuned, ""});
+    for (DType d_type : {DType::bf16, DType::f32}) {
+      for (bool turned : {false, true}) {
+        ProductCase column;
+        column.N = 1, column.d_type = d_type, column.transpose_a = turned, column.transpose_b = !turned, column.beta = 1.0f, column.bias = true;
+        check_product(products, column, "one column");
+        check_product(products, column, "one column again");
+      }
+    }
+    ProductCase one;
+    one.M = one.N = one.K = 1;
+    check_product(products, one, "one element");
+    expect(products.choices().front().algorithm.find("plain") != std::string::npos, "the choice says that the plain kernel is taken");
+  }
 }
 
 std::string contents(const fs::path& path) {
@@ -159,8 +176,6 @@ struct Folder {
   std::string cache() const { return (path / "cache").string(); }
   fs::path path;
 };
-
-using Library = std::shared_ptr<const cublaslt::Library>;
 
 void test_tuning_finds_the_fast_one_that_repeats(const Library& library) {
   Folder folder;
@@ -252,6 +267,7 @@ int main() {
     CublasLtProducts untuned(library, "GPU", {false, ""}), tuned(library, "GPU", {true, ""});
     test_products(untuned);
     test_products(tuned);
+    test_a_product_without_an_algorithm(library);
     test_tuning_finds_the_fast_one_that_repeats(library);
     test_a_later_run_reads_what_was_tuned(library);
     test_a_damaged_file_costs_time_only(library);

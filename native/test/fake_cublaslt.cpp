@@ -4,7 +4,7 @@
 //   algorithm 0  correct and slow
 //   algorithm 1  correct and fast: the one that tuning is to find
 //   algorithm 2  as fast, but its last bit differs from call to call: tuning is to refuse it
-// FAKE_CUBLASLT_LOG names a file that gets a line for every call that matters.
+// There is none for a single row of D. FAKE_CUBLASLT_LOG names a file that gets a line for every call that matters.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -151,6 +151,7 @@ int cublasLtMatmulAlgoGetHeuristic(void*, void* descriptor, void* a, void* b, vo
   char line[160];
   std::snprintf(line, sizeof line, "heuristic wanted=%d reductions=%u align=%u,%u,%u,%u workspace=%llu", wanted, p.reductions, p.alignments[0], p.alignments[1], p.alignments[2], p.alignments[3], static_cast<unsigned long long>(p.workspace));
   log_call(line);
+  if (static_cast<Layout*>(d)->rows == 1) return kNotSupported;
   for (uint64_t id = 0; id < 3 && *found < wanted; ++id) results[(*found)++] = {algorithm_of(id), 0, kSuccess, 1.0f, {}};
   return kSuccess;
 }
