@@ -2,7 +2,8 @@
 //   forward   y = beta * y + x w^T + bias + h up^T
 //   backward  dx = beta * dx + dy w;  dw = beta * dw + alpha * dy^T x          (the bias's gradient: rows.cu)
 // x [N, cols], w [rows, cols], h [N, R], up [rows, R] bf16; y, dx bf16 or fp32; dy bf16, or fp32 and then rounded to bf16 first; bias,
-// dw fp32. Sums are fp32. The adapter's share is a product of its own that adds to y: where y is bf16, y is rounded twice.
+// dw fp32. Sums are fp32. The adapter's share is a product of its own and comes first: the base product, which has the time, reads it
+// back while it multiplies, and where y is bf16 only the share is rounded once more.
 #include <algorithm>
 
 #include "cuda/cublaslt_products.h"
@@ -57,14 +58,16 @@ void CudaBackend::linear_forward(Matrix y, Matrix x, const Weight& w, const floa
   base.transpose_b = true;
   base.beta = beta;
   base.bias = bias_for(y, bias, w.rows);
+  if (lora.R > 0) {
+    Product share;
+    share.d = y, share.a = lora.h, share.b = lora.up;
+    share.M = N, share.N = w.rows, share.K = lora.R;
+    share.transpose_b = true;
+    share.beta = beta;
+    products().run(share, stream());
+    base.beta = 1.0f;
+  }
   products().run(base, stream());
-  if (lora.R == 0) return;
-  Product share;
-  share.d = y, share.a = lora.h, share.b = lora.up;
-  share.M = N, share.N = w.rows, share.K = lora.R;
-  share.transpose_b = true;
-  share.beta = 1.0f;
-  products().run(share, stream());
 }
 
 void CudaBackend::linear_backward_input(Matrix dx, Matrix dy, const Weight& w, int64_t N, float beta) {

@@ -188,7 +188,7 @@ DEVICE void store_gradient(bf16* p, const Eight<bf16>& old, const float (&add)[8
 #pragma unroll
   for (int i = 0; i < 4; ++i) v.w[i] = pack_bf16(low_bf16(old.v.w[i]) + add[2 * i], high_bf16(old.v.w[i]) + add[2 * i + 1]);
   if (kAligned && left >= 8) {
-    store_16(p, v);
+    store_global_16(p, v);
     return;
   }
 #pragma unroll
@@ -202,8 +202,8 @@ DEVICE void store_gradient(float* p, const Eight<float>& old, const float (&add)
 #pragma unroll
   for (int i = 0; i < 8; ++i) v[i / 4].w[i % 4] = bits_of(float_from_bits(old.v[i / 4].w[i % 4]) + add[i]);
   if (kAligned && left >= 8) {
-    store_16(p, v[0]);
-    store_16(p + 4, v[1]);
+    store_global_16(p, v[0]);
+    store_global_16(p + 4, v[1]);
     return;
   }
 #pragma unroll
