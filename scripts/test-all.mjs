@@ -10,25 +10,33 @@ const vitest = [join(root, "node_modules/vitest/vitest.mjs"), "run"];
 const cmakeBuild = join(root, "build/cmake");
 const gypAddon = join(root, "build/gyp/Release/polypaca.node");
 
-const cppTests = ["attention_test", "cublaslt_header_test", "cublaslt_abi_test", "cublaslt_products_test"];
 /** What a C++ test returns that found nothing to test, after printing why. */
 const skippedItself = 77;
 
+function machine() {
+  return createRequire(import.meta.url)(join(root, "build/cmake/Release/polypaca.node")).machine();
+}
+
 /** Why there is nothing to test with oneDNN, or undefined. */
 function withoutOnednn() {
-  const addon = createRequire(import.meta.url)(join(root, "build/cmake/Release/polypaca.node"));
-  return addon.machine().onednn === "" ? "this build has no oneDNN" : undefined;
+  return machine().onednn === "" ? "this build has no oneDNN" : undefined;
+}
+
+/** Why CUDA's kernels cannot be run here as C++, or undefined. */
+function withoutEmulator() {
+  return machine().cudaEmulator ? undefined : "this build has no emulator (POLYPACA_EMULATOR=ON npm run build)";
 }
 
 const stages = [
   ["lint", "npm", ["run", "lint"], {}],
   ["build through binding.gyp", process.execPath, [join(root, "scripts/build-native.mjs"), "gyp"], {}],
   ["goldens on the node-gyp build", process.execPath, [...vitest, "test/goldens.test.ts"], { POLYPACA_ADDON: gypAddon }],
-  ["build of the C++ tests", "cmake", ["--build", cmakeBuild, "--config", "Release", "--target", ...cppTests], {}],
+  ["build of the C++ tests", "cmake", ["--build", cmakeBuild, "--config", "Release", "--target", "native_tests"], {}],
   ["attention against its formulas, every instruction set", join(cmakeBuild, "native-test/attention_test"), [], {}],
   ["cuBLASLt's interface against NVIDIA's header", join(cmakeBuild, "native-test/cublaslt_header_test"), [], {}],
   ["cuBLASLt's interface against the library", join(cmakeBuild, "native-test/cublaslt_abi_test"), [], {}],
-  ["products and the choice of algorithms", join(cmakeBuild, "native-test/cublaslt_products_test"), [], {}],
+  ["products and the choice of algorithms", join(cmakeBuild, "native-test/cublaslt_products_test"), [], {}, withoutEmulator],
+  ["planted faults, each found by the emulator", join(cmakeBuild, "native-test/emulator_test"), [], {}, withoutEmulator],
   ["goldens and ops with AVX2", process.execPath, [...vitest, "test/goldens.test.ts", "test/ops"], { POLYPACA_ISA: "avx2" }],
   [
     "goldens and ops without vector extensions",

@@ -38,7 +38,7 @@ std::string complaint(const KernelCase& c, const std::string& message) {
   if (!c.report) return message.empty() ? "" : "a correct kernel was refused: " + message;
   if (message.empty()) return "the fault was not found";
   if (!holds_one_of(message, c.report)) return std::string("expected \"") + c.report + "\", got: " + message;
-  if (message.find("faulty_kernels.cu:") == std::string::npos || message.find("block (") == std::string::npos || message.find("thread") == std::string::npos) return "no place in: " + message;
+  if (message.find(") launched at") == std::string::npos || message.find("faulty_kernels.cu:") == std::string::npos || message.find("block (") == std::string::npos || message.find("thread") == std::string::npos) return "no place in: " + message;
   return "";
 }
 
