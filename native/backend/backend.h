@@ -87,6 +87,7 @@ struct ProductShape {
   DType dtype = DType::f32;  // what is multiplied
   bool prepared = false;     // [K, N] is a weight that is not trained: see prepare_weight
   bool masked = false;       // [M, K] is read through a dropout mask
+  bool rounded = false;      // [M, K] lies in memory as fp32 and is multiplied as bf16
 };
 
 /// Where trained values lie. Either fp32, perhaps with a bf16 copy for the products; or halves of an fp32 (core/dtype.h): the copy and

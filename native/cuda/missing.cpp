@@ -20,16 +20,6 @@ void CudaBackend::embedding_backward(float*, Matrix, const int32_t*, int64_t, in
 void CudaBackend::norm_forward(NormKind, Matrix, float*, float*, Matrix, const float*, const float*, int64_t, int64_t, float) { missing("norm_forward"); }
 void CudaBackend::norm_recompute(NormKind, Matrix, const float*, const float*, Matrix, const float*, const float*, int64_t, int64_t) { missing("norm_recompute"); }
 void CudaBackend::norm_backward(NormKind, Matrix, float, float*, float*, Matrix, Matrix, const float*, const float*, const float*, int64_t, int64_t) { missing("norm_backward"); }
-void CudaBackend::prepare_weight(Weight&, bool) {}
-void CudaBackend::release_weight(Weight&) {}
-int64_t CudaBackend::prepared_bytes(int64_t, int64_t, DType, bool) const { return 0; }
-void CudaBackend::linear_forward(Matrix, Matrix, const Weight&, const float*, const LoraTerm&, int64_t, float) { missing("linear_forward"); }
-void CudaBackend::linear_backward_input(Matrix, Matrix, const Weight&, int64_t, float) { missing("linear_backward_input"); }
-void CudaBackend::linear_backward_weight(float*, int64_t, Matrix, Matrix, int64_t, int64_t, int64_t, float, float) { missing("linear_backward_weight"); }
-int64_t CudaBackend::product_scratch_bytes(const ProductShape*, int64_t) const { return 0; }
-void CudaBackend::lora_down_forward(Matrix, Matrix, Matrix, const Dropout&, int64_t, int64_t, int64_t) { missing("lora_down_forward"); }
-void CudaBackend::lora_up_backward(Matrix, Matrix, Matrix, int64_t, int64_t, int64_t) { missing("lora_up_backward"); }
-void CudaBackend::lora_down_backward(Matrix, float*, Matrix, Matrix, Matrix, const Dropout&, int64_t, int64_t, int64_t) { missing("lora_down_backward"); }
 void CudaBackend::attention_forward(HeadView, float*, HeadView, HeadView, HeadView, const Sequences&, const AttentionShape&) { missing("attention_forward"); }
 void CudaBackend::attention_backward(HeadView, HeadView, HeadView, HeadView, HeadView, const float*, HeadView, HeadView, HeadView, void*, const Sequences&, const AttentionShape&) { missing("attention_backward"); }
 int64_t CudaBackend::attention_scratch_bytes(int64_t, const AttentionShape&) const { return 0; }
@@ -45,9 +35,5 @@ void CudaBackend::add_squares(double*, const float*, int64_t) { missing("add_squ
 void CudaBackend::finish_norm(StepState*) { missing("finish_norm"); }
 void CudaBackend::adamw(const AdamWRange&, const AdamWOptions&) { missing("adamw"); }
 void CudaBackend::adamw8bit(const AdamW8bitRange&, const AdamWOptions&) { missing("adamw8bit"); }
-
-#if !defined(POLYPACA_EMULATED)
-std::unique_ptr<Products> open_products(const DeviceProperties&) { missing("open_products"); }
-#endif
 
 }  // namespace polypaca::POLYPACA_CUDA
