@@ -23,8 +23,10 @@ function has(command) {
   return spawnSync(command, ["--version"], { stdio: "ignore" }).status === 0;
 }
 
+/** POLYPACA_CUDA=ON|OFF|AUTO and POLYPACA_EMULATOR=ON|OFF, where they are set; CMake keeps what it was told last. */
 function buildWithCMake() {
-  run("cmake-js/bin/cmake-js", ["compile", "--out", "build/cmake", "--parallel", String(availableParallelism())], root);
+  const options = ["POLYPACA_CUDA", "POLYPACA_EMULATOR"].flatMap((name) => (process.env[name] ? [`--CD${name}=${process.env[name]}`] : []));
+  run("cmake-js/bin/cmake-js", ["compile", "--out", "build/cmake", "--parallel", String(availableParallelism()), ...options], root);
 }
 
 /** node-gyp always writes to ./build: it runs in a folder of its own, so that the two builds never meet. */

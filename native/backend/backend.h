@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/dtype.h"
 #include "core/random.h"
@@ -259,7 +260,27 @@ CpuFeatures cpu_features();
 /// Ceiling of every dense product in GFLOP/s: the micro-kernel alone, all threads, panels in the cache; takes about `milliseconds`.
 double measure_gemm_peak(DType dtype, double milliseconds);
 
-/// `device`: "cpu". Throws unsupported with what is missing otherwise.
+/// The CPU back end with the best kernels for this machine.
+std::shared_ptr<Backend> open_cpu_backend();
+
+struct CudaDevice {
+  int index = 0;
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  int64_t total_memory = 0;
+};
+
+struct CudaFeatures {
+  bool built = false;
+  bool emulator = false;             // "cuda-emulated" can be opened
+  std::string problem;               // built, but not usable: what is missing, with the driver's own words
+  std::vector<CudaDevice> devices;
+};
+
+CudaFeatures cuda_features();
+
+/// `device`: "cpu", "cuda" (the first), "cuda:<n>" or "cuda-emulated" (CUDA's kernels as C++, for tests). Throws unsupported with what
+/// is missing: the build, the driver or the device.
 std::shared_ptr<Backend> open_backend(const std::string& device);
 
 }  // namespace polypaca

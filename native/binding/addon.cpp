@@ -1,6 +1,8 @@
 // What the addon exports; src/native/addon-types.ts is its mirror.
 #include <napi.h>
 
+#include <string>
+
 #include "binding/addon_data.h"
 #include "binding/from_js.h"
 #include "binding/job_runner.h"
@@ -13,6 +15,27 @@
 
 namespace polypaca {
 namespace {
+
+/// "not built", the driver's problem, or what was found.
+std::string describe_cuda(const CudaFeatures& f) {
+  if (!f.built) return "not built";
+  if (f.devices.empty()) return f.problem;
+  return std::to_string(f.devices.size()) + (f.devices.size() == 1 ? " device" : " devices");
+}
+
+Napi::Array cuda_devices(Napi::Env env, const CudaFeatures& f) {
+  Napi::Array devices = Napi::Array::New(env, f.devices.size());
+  for (size_t i = 0; i < f.devices.size(); ++i) {
+    const CudaDevice& d = f.devices[i];
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("index", d.index);
+    o.Set("name", d.name);
+    o.Set("computeCapability", std::to_string(d.major) + "." + std::to_string(d.minor));
+    o.Set("memoryTotal", double(d.total_memory));
+    devices.Set(uint32_t(i), o);
+  }
+  return devices;
+}
 
 Napi::Value machine(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -28,7 +51,10 @@ Napi::Value machine(const Napi::CallbackInfo& info) {
     o.Set("memoryAvailable", double(memory.available));
     o.Set("memoryTotal", double(memory.total));
     o.Set("memoryLimitedBy", memory.limited_by);
-    o.Set("cuda", "not built");
+    const CudaFeatures cuda = cuda_features();
+    o.Set("cuda", describe_cuda(cuda));
+    o.Set("cudaDevices", cuda_devices(info.Env(), cuda));
+    o.Set("cudaEmulator", cuda.emulator);
     return o;
   });
 }

@@ -2,6 +2,7 @@
 // as they are where they are letters (N, C, dw, A); arrays are dense, row-major Float32Array and Int32Array.
 //
 // Shared by all ops:
+//   device         "cpu" (default), "cuda", "cuda:<n>" or "cuda-emulated"; CUDA takes "bf16" where a tensor core multiplies
 //   dtype          "fp32" (default) or "bf16": the type of activations and compute weights. Inputs are rounded to it on the way in,
 //                  results are widened to fp32 on the way out.
 //   residualDtype  the type of the residual stream (x and dx of norms, x of the embedding, y of linear layers); default: dtype
@@ -11,6 +12,7 @@
 #include "binding/probe.h"
 
 #include <array>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -464,6 +466,15 @@ constexpr Op kOps[] = {
 };
 #undef POLYPACA_OP
 
+/// Kept for the process where opening it takes long and it would be closed after the driver; never destroyed for the same reason.
+std::shared_ptr<Backend> backend_on(const std::string& device) {
+  if (device.rfind("cuda", 0) != 0 || device == "cuda-emulated") return open_backend(device);
+  static auto* held = new std::map<std::string, std::shared_ptr<Backend>>;
+  std::shared_ptr<Backend>& backend = (*held)[device];
+  if (!backend) backend = open_backend(device);
+  return backend;
+}
+
 }  // namespace
 
 Napi::Value Probe(const Napi::CallbackInfo& info) {
@@ -472,8 +483,9 @@ Napi::Value Probe(const Napi::CallbackInfo& info) {
     const std::string name = info[0].As<Napi::String>();
     for (const Op& op : kOps) {
       if (name != op.name) continue;
-      std::shared_ptr<Backend> backend = open_backend("cpu");
-      ProbeArguments args(info[1].As<Napi::Object>(), backend);
+      const Napi::Object given = info[1].As<Napi::Object>();
+      std::shared_ptr<Backend> backend = backend_on(given.Has("device") ? given.Get("device").ToString() : std::string("cpu"));
+      ProbeArguments args(given, backend);
       op.run(*backend, args);
       return args.results(info.Env());
     }

@@ -101,8 +101,7 @@ double measure_gemm_peak(DType dtype, double milliseconds) {
   return baseline::measure_kernel_peak(dot, seconds) / 1e9;
 }
 
-std::shared_ptr<Backend> open_backend(const std::string& device) {
-  if (device != "cpu") throw Error(ErrorCode::unsupported, "device \"" + device + "\": this build has the CPU back end only");
+std::shared_ptr<Backend> open_cpu_backend() {
   const Choice choice = choose();
 #if defined(__x86_64__)
   if (choice.isa == Isa::avx512) return std::shared_ptr<Backend>(avx512::create_cpu_backend(choice.options));

@@ -23,7 +23,7 @@ struct DeviceProperties {
 /// All devices; empty with the reason in `why` where there is no driver or no device.
 std::vector<DeviceProperties> list_devices(std::string& why);
 
-/// Makes device `index` the calling thread's.
+/// Makes device `index` the calling thread's: everything below is about that one. Cheap where it is already.
 void use_device(int index);
 
 /// Free bytes of the calling thread's device.
@@ -39,6 +39,8 @@ class Stream {
   /// cudaStream_t.
   void* handle() const { return handle_; }
   void synchronize() const;
+  /// Whether what is queued goes into a graph instead of running: nothing may be allocated or waited for.
+  bool recording() const;
 
  private:
   void* handle_ = nullptr;

@@ -89,8 +89,9 @@ function chosenCases(
   settings: BenchSettings,
 ): { readonly cases: readonly BenchCase[]; readonly swept: readonly SweptCase[] } {
   const isLong = settings.peer || settings.sweep !== null;
-  const usual: readonly ComputeDType[] = isLong ? [resolveDType(addon, undefined)] : ["bf16", "fp32"];
-  const caseFlags: CaseFlags = { ...settings, dtypes: settings.dtypes ?? usual, device: resolveDevice(settings.device) };
+  const device = resolveDevice(addon, settings.device);
+  const usual: readonly ComputeDType[] = isLong || device !== "cpu" ? [resolveDType(addon, undefined, device)] : ["bf16", "fp32"];
+  const caseFlags: CaseFlags = { ...settings, dtypes: settings.dtypes ?? usual, device };
   if (settings.sweep === null) return { cases: benchCases(benchShapes(settings), caseFlags), swept: [] };
   const swept = sweptCases(settings.sweep, settings, caseFlags);
   return { cases: swept.map(({ benchCase }) => benchCase), swept };

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { BenchSettings } from "../bench/bench.js";
-import { choiceFlag, commaList, note, numberFlag, printResult, progressOutput, stoppable } from "./output.js";
+import { choiceFlag, commaList, deviceNames, note, numberFlag, printResult, progressOutput, stoppable } from "./output.js";
 
 export function registerBench(program: Command): void {
   const size = (flag: string) => numberFlag(flag, { integer: true, min: 1 });
@@ -25,7 +25,7 @@ export function registerBench(program: Command): void {
       "fp32 or bf16 (default: both; with --peer or --sweep the machine's own)",
       choiceFlag("--dtype", ["fp32", "bf16"]),
     )
-    .option("--device <NAME>", "auto or cpu", "auto")
+    .option("--device <NAME>", deviceNames, "auto")
     .option(
       "--steps <N>",
       "measured steps per case (default: 3 to 15, by their time; 0 with --kernels: none)",

@@ -22,12 +22,21 @@ function describe({ node, system, cpu, memoryTotal, addon, machine, backend, pro
   lines.push(
     `vectors    ${machine.isa}; bf16 dot products: ${bf16}`,
     `memory     ${formatBytes(machine.memoryAvailable)} of ${formatBytes(memoryTotal)} available (limit: ${machine.memoryLimitedBy})`,
-    `cuda       ${machine.cuda}`,
+    `cuda       ${describeCuda(machine)}`,
     `addon      ${addon?.path ?? ""} (${addon?.version ?? ""})`,
     `products   ${machine.gemm} (${whyTheseProducts(machine)}), ${machine.threads} threads`,
     `back end   ${backend?.device ?? ""}, ${backend?.dtype ?? ""} (${backend?.why ?? ""})`,
   );
   return lines.join("\n");
+}
+
+function describeCuda({ cuda, cudaDevices, cudaEmulator }: NonNullable<Diagnosis["machine"]>): string {
+  const devices = cudaDevices.map(
+    ({ index, name, computeCapability, memoryTotal }) =>
+      `cuda:${index} ${name}, compute capability ${computeCapability}, ${formatBytes(memoryTotal)}`,
+  );
+  const emulator = cudaEmulator ? "; --device cuda-emulated is in this build" : "";
+  return `${devices.length > 0 ? devices.join("; ") : cuda}${emulator}`;
 }
 
 function whyTheseProducts({ gemm, onednn, amxBf16 }: NonNullable<Diagnosis["machine"]>): string {

@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import type { DecodingSettings } from "../generate/decoding.js";
-import { choiceFlag, note, numberFlag, printResult, progressOutput, stoppable } from "./output.js";
+import { choiceFlag, deviceNames, note, numberFlag, printResult, progressOutput, stoppable } from "./output.js";
 
 export function registerGenerate(program: Command): void {
   const atLeast = (flag: string, min: number) => numberFlag(flag, { integer: true, min });
@@ -31,7 +31,7 @@ export function registerGenerate(program: Command): void {
     .option("--condition <NAME>", "budget condition in the rows")
     .option("--seed <N>", "of sampling", numberFlag("--seed", { integer: true, min: 0 }), 0)
     .option("--dtype <TYPE>", "fp32 or bf16 (default: bf16 where the hardware has it)", choiceFlag("--dtype", ["fp32", "bf16"]))
-    .option("--device <NAME>", "auto or cpu", "auto")
+    .option("--device <NAME>", deviceNames, "auto")
     .option("--skip-bad-records", "leave malformed prompts out and list them")
     .option("--json", "print the result as JSON")
     .action(async (flags: GenerateFlags) => {

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { choiceFlag, numberFlag, printResult } from "./output.js";
+import { choiceFlag, deviceNames, numberFlag, printResult } from "./output.js";
 
 export function registerInitModel(program: Command): void {
   const size = (flag: string) => numberFlag(flag, { integer: true, min: 1 });
@@ -18,7 +18,7 @@ export function registerInitModel(program: Command): void {
     .option("--tokenizer <FILE>", "tokenizer.json or tokenizer.model (default: a byte-level tokenizer is made)")
     .option("--seed <N>", "of the weights", numberFlag("--seed", { integer: true, min: 0 }), 0)
     .option("--dtype <TYPE>", "type of the weights, fp32 or bf16", choiceFlag("--dtype", ["fp32", "bf16"]), "fp32")
-    .option("--device <NAME>", "auto or cpu", "auto")
+    .option("--device <NAME>", deviceNames, "auto")
     .option("--json", "print the result as JSON")
     .action(async ({ json, ...flags }: InitModelFlags) => {
       const { initModel } = await import("../models/init-model.js");

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { ModelReport } from "../inspect/inspect-model.js";
 import type { MemoryPlan } from "../native/addon-types.js";
-import { choiceFlag, formatBytes, numberFlag, printResult } from "./output.js";
+import { choiceFlag, deviceNames, formatBytes, numberFlag, printResult } from "./output.js";
 
 export function registerInspect(program: Command): void {
   program
@@ -10,7 +10,7 @@ export function registerInspect(program: Command): void {
     .argument("<DIR>", "model, a Hugging Face folder")
     .option("--micro-batch-tokens <N>", "for the memory figures", numberFlag("--micro-batch-tokens", { integer: true, min: 1 }), 2048)
     .option("--dtype <TYPE>", "fp32 or bf16, for the memory figures", choiceFlag("--dtype", ["fp32", "bf16"]))
-    .option("--device <NAME>", "auto or cpu", "auto")
+    .option("--device <NAME>", deviceNames, "auto")
     .option("--json", "print the result as JSON")
     .action(async (dir: string, flags: InspectFlags) => {
       const { inspectModel } = await import("../inspect/inspect-model.js");

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { choiceFlag, printResult } from "./output.js";
+import { choiceFlag, deviceNames, printResult } from "./output.js";
 
 export function registerMerge(program: Command): void {
   program
@@ -9,7 +9,7 @@ export function registerMerge(program: Command): void {
     .requiredOption("--adapter <DIR>", "PEFT adapter")
     .requiredOption("--out <DIR>", "folder of the merged model")
     .option("--dtype <TYPE>", "fp32 or bf16 (default: as the base is stored)", choiceFlag("--dtype", ["fp32", "bf16"]))
-    .option("--device <NAME>", "auto or cpu", "auto")
+    .option("--device <NAME>", deviceNames, "auto")
     .option("--verify", "compare the written model's logits with base and adapter")
     .option("--json", "print the result as JSON")
     .action(async ({ verify, json, ...settings }: MergeFlags) => {

@@ -9,6 +9,9 @@ export function printResult(isJson: boolean, result: object, text: () => string)
   process.stdout.write(isJson ? `${JSON.stringify(result)}\n` : `${text()}\n`);
 }
 
+/** What --device takes. */
+export const deviceNames = "auto, cpu, cuda[:n] or cuda-emulated (CUDA's kernels on the CPU: slow, for checks)";
+
 /** A message for the person who watches; stderr, so that stdout stays machine-readable. */
 export function note(line: string): void {
   process.stderr.write(`${line}\n`);

@@ -2,7 +2,7 @@ import { type Command, Option } from "commander";
 import { PolypacaError } from "../errors.js";
 import type { TrainSummary } from "../train/session.js";
 import type { SettingName, SomeSettings } from "../train/settings.js";
-import { cacheFolder, commaList, formatBytes, note, numberOrText, printResult, progressOutput, stoppable } from "./output.js";
+import { cacheFolder, commaList, deviceNames, formatBytes, note, numberOrText, printResult, progressOutput, stoppable } from "./output.js";
 
 type FlagKind = "number" | "text" | "list" | "files" | "switch";
 
@@ -38,7 +38,7 @@ export const trainFlags: readonly (readonly [SettingName, FlagKind, string, stri
   ["earlyStopping", "number", "N", "stop after so many evaluations without improvement"],
   ["seed", "number", "N", "of data order, split, initial adapter and dropout"],
   ["dtype", "text", "TYPE", "fp32 or bf16 (default: bf16 where the hardware has it)"],
-  ["device", "text", "NAME", "auto, cpu, cuda[:n] or cuda-emulated"],
+  ["device", "text", "NAME", deviceNames],
   ["recompute", "text", "WHAT", "none, or block: less memory, more time"],
   ["packing", "text", "on|off", "several examples per micro-batch row of tokens"],
   ["resume", "switch", "", "go on with the run in --out, or start it where there is none"],

@@ -3,7 +3,7 @@ import { cpus, platform, release, totalmem } from "node:os";
 import { PolypacaError } from "../errors.js";
 import type { MachineInfo } from "../native/addon-types.js";
 import { addonCandidates, loadAddonWithPath } from "../native/load.js";
-import { resolveDType } from "../native/model.js";
+import { resolveDevice, resolveDType } from "../native/model.js";
 
 export interface Diagnosis {
   readonly node: string;
@@ -29,17 +29,21 @@ export function diagnose(): Diagnosis {
   try {
     const { addon, path } = loadAddonWithPath();
     const machine = addon.machine();
-    const dtype = resolveDType(addon, undefined);
-    const why = `${cudaReason(machine)}; ${dtypeReason(machine)}`;
-    return { ...base, addon: { path, version: addon.version }, machine, backend: { device: "cpu", dtype, why }, problem: null };
+    const device = resolveDevice(addon, "auto");
+    const dtype = resolveDType(addon, undefined, device);
+    const why =
+      device === "cpu"
+        ? `the CPU, because ${noCudaReason(machine)}; ${dtypeReason(machine)}`
+        : "the first GPU; bf16, the one type that CUDA computes in here";
+    return { ...base, addon: { path, version: addon.version }, machine, backend: { device, dtype, why }, problem: null };
   } catch (cause) {
     const error = PolypacaError.from(cause, { during: `loading ${addonCandidates().join(" or ")}` });
     return { ...base, addon: null, machine: null, backend: null, problem: `${error.code}: ${error.message}` };
   }
 }
 
-function cudaReason({ cuda }: MachineInfo): string {
-  return `the CPU, because CUDA is ${cuda}`;
+function noCudaReason({ cuda }: MachineInfo): string {
+  return cuda === "not built" ? "CUDA is not built" : cuda;
 }
 
 function dtypeReason({ bf16Dot, amxBf16 }: MachineInfo): string {

@@ -46,7 +46,8 @@ export async function inspectModel(dir: string, options: InspectOptions = {}): P
   const { loraRank: rank, loraAlpha: alpha, loraDropout: dropout, maxGradNorm } = trainPresets["paper-lora"].values;
   const addon = loadAddon();
   const { microBatchTokens = 2048 } = options;
-  const [device, dtype] = [resolveDevice(options.device ?? "auto"), resolveDType(addon, options.dtype)];
+  const device = resolveDevice(addon, options.device, options.dtype);
+  const dtype = resolveDType(addon, options.dtype, device);
   const plan = (method: "lora" | "fft"): MemoryPlan => {
     const lora = { rank, alpha, dropout, scaling: alpha / rank, targets: studyLoraTargets(spec), seed: 0 };
     const trainer: TrainerOptions = { ...adamW, method, weightDecay: 0, maxGradNorm, recompute: "none", microBatchTokens, seed: 0 };

@@ -185,6 +185,16 @@ export interface NativeTrainer {
   dispose(): Promise<void>;
 }
 
+export interface CudaDevice {
+  /** As in "cuda:0". */
+  readonly index: number;
+  readonly name: string;
+  /** "9.0". */
+  readonly computeCapability: string;
+  /** Bytes. */
+  readonly memoryTotal: number;
+}
+
 export interface MachineInfo {
   readonly isa: string;
   readonly bf16Dot: boolean;
@@ -198,7 +208,11 @@ export interface MachineInfo {
   readonly memoryTotal: number;
   /** What sets memoryAvailable: "free memory", "the cgroup's limit", "the address-space limit (ulimit -v)". */
   readonly memoryLimitedBy: string;
-  readonly cuda: string; // "not built", or what was found
+  /** "not built", what is missing in the driver's words, or "1 device". */
+  readonly cuda: string;
+  readonly cudaDevices: readonly CudaDevice[];
+  /** Whether the device "cuda-emulated" is there: CUDA's kernels as C++, for tests. */
+  readonly cudaEmulator: boolean;
 }
 
 /** Sizes of one operation in the letters of native/backend/backend.h; those it does not use are left out. */
@@ -247,7 +261,7 @@ export interface Addon {
   planMemory(spec: DecoderSpec, lora: LoraOptions | null, model: ModelOptions, trainer: TrainerOptions): MemoryPlan;
   /** Bytes of this process, and what it may still take: the least of free memory, the cgroup's limit and the address-space limit. */
   memoryUsage(): { readonly resident: number; readonly peakResident: number; readonly available: number };
-  /** Runs one back-end operation on host arrays; for tests. See native/binding/probe.cpp. */
+  /** Runs one back-end operation on host arrays, on the CPU or on `args.device`; for tests. See native/binding/probe.cpp. */
   probe(op: string, args: Record<string, unknown>): Record<string, Float32Array | number>;
   /** The micro-kernel alone, its panels in the cache, all threads: GFLOP/s that no product can exceed. */
   measurePeak(dtype: ComputeDType, milliseconds: number): Promise<number>;

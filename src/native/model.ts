@@ -17,9 +17,9 @@ import type {
 import { loadAddon } from "./load.js";
 
 export interface LoadOptions {
-  /** "auto" (default) or "cpu". */
+  /** "auto" (default: a GPU where there is one), "cpu", "cuda", "cuda:<n>", or "cuda-emulated" (slow, for tests). */
   readonly device?: string;
-  /** Compute type. Default: bf16 where the CPU has bf16 dot products, else fp32. */
+  /** Compute type. Default: bf16 on CUDA and where the CPU has bf16 dot products, else fp32. CUDA takes bf16 only. */
   readonly dtype?: ComputeDType;
   /** Go on where the predicted memory does not fit. Default false. */
   readonly allowOvercommit?: boolean;
@@ -58,13 +58,48 @@ function eosOf(config: Readonly<Record<string, unknown>> | undefined): number {
   return typeof id === "number" ? id : -1;
 }
 
-export function resolveDevice(device: string | undefined): string {
-  if (device === undefined || device === "auto" || device === "cpu") return "cpu";
-  throw new PolypacaError("UNSUPPORTED", `--device ${device}: this build has the CPU back end only. Use --device cpu.`);
+/**
+ * The device that is used where `device` was asked for. "auto" (and nothing) takes the first GPU where this build has CUDA and the
+ * machine has one, else the CPU; and the CPU where `dtype` is fp32, which CUDA does not compute in.
+ *
+ * @throws PolypacaError `USAGE` for a name that is no device; `UNSUPPORTED` that says which is missing: build, driver, device or emulator
+ */
+export function resolveDevice(addon: Addon, device: string | undefined, dtype?: ComputeDType): string {
+  if (device === "cpu") return device;
+  const { cuda, cudaDevices, cudaEmulator } = addon.machine();
+  if (device === undefined || device === "auto") return cudaDevices.length > 0 && dtype !== "fp32" ? "cuda" : "cpu";
+  if (device === "cuda-emulated") {
+    if (cudaEmulator) return device;
+    throw new PolypacaError(
+      "UNSUPPORTED",
+      `--device ${device}: this build has no emulator. Build with POLYPACA_EMULATOR=ON, or use --device cpu.`,
+    );
+  }
+  if (!/^cuda(:\d+)?$/.test(device))
+    throw new PolypacaError("USAGE", `--device ${device}: expected auto, cpu, cuda, cuda:<n> or cuda-emulated`);
+  const index = Number(device.split(":")[1] ?? 0);
+  if (cudaDevices.some((found) => found.index === index)) return device;
+  if (cudaDevices.length > 0) {
+    const found = cudaDevices.map(({ index, name }) => `cuda:${index} (${name})`).join(", ");
+    throw new PolypacaError("UNSUPPORTED", `--device ${device}: this machine has ${found}`);
+  }
+  const problem =
+    cuda === "not built" ? "CUDA is not built into the addon. Build with POLYPACA_CUDA=ON where nvcc 13 is, or use" : `${cuda}. Use`;
+  throw new PolypacaError("UNSUPPORTED", `--device ${device}: ${problem} --device cpu.`);
 }
 
-export function resolveDType(addon: Addon, dtype: ComputeDType | undefined): ComputeDType {
+/**
+ * The compute type: what was asked for, else bf16 on CUDA and on CPUs with bf16 dot products, else fp32.
+ *
+ * @throws PolypacaError `UNSUPPORTED` for fp32 on CUDA
+ */
+export function resolveDType(addon: Addon, dtype: ComputeDType | undefined, device = "cpu"): ComputeDType {
+  const onCuda = device.startsWith("cuda");
+  if (onCuda && dtype === "fp32") {
+    throw new PolypacaError("UNSUPPORTED", `--dtype fp32 with --device ${device}: CUDA computes in bf16 only. Use --dtype bf16.`);
+  }
   if (dtype) return dtype;
+  if (onCuda) return "bf16";
   const machine = addon.machine();
   return machine.bf16Dot || machine.amxBf16 ? "bf16" : "fp32";
 }
@@ -106,10 +141,11 @@ export class Model {
   static async load(dir: string, options: LoadOptions = {}): Promise<Model> {
     const addon = loadAddon();
     const checkpoint = await openCheckpoint(dir);
-    const dtype = resolveDType(addon, options.dtype);
+    const device = resolveDevice(addon, options.device, options.dtype);
+    const dtype = resolveDType(addon, options.dtype, device);
     const native = await wrapErrors(
       addon.loadModel(checkpoint.spec, checkpoint.sources, {
-        device: resolveDevice(options.device),
+        device,
         dtype,
         allowOvercommit: options.allowOvercommit ?? false,
       }),
@@ -130,10 +166,11 @@ export class Model {
     },
   ): Promise<Model> {
     const addon = loadAddon();
-    const dtype = resolveDType(addon, options.dtype);
+    const device = resolveDevice(addon, options.device, options.dtype);
+    const dtype = resolveDType(addon, options.dtype, device);
     const native = await wrapErrors(
       addon.initModel(spec, {
-        device: resolveDevice(options.device),
+        device,
         dtype,
         allowOvercommit: options.allowOvercommit ?? false,
         seed: options.seed,

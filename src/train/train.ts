@@ -60,8 +60,8 @@ function tookOver(folder: string, { pid, since }: LockHolder): string {
 
 async function trainOrPreview(settings: TrainSettings, environment: TrainEnvironment): Promise<TrainResult> {
   const addon = loadAddon();
-  const device = resolveDevice(settings.device);
-  const dtype = resolveDType(addon, settings.dtype ?? undefined);
+  const device = resolveDevice(addon, settings.device, settings.dtype ?? undefined);
+  const dtype = resolveDType(addon, settings.dtype ?? undefined, device);
   const checkpoint = await openCheckpoint(settings.model);
   for (const line of checkpoint.notes) environment.note(line);
   assertTrainable(checkpoint, settings);

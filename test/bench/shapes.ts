@@ -20,7 +20,17 @@ export function caseResult(key: string, changes: Partial<CaseResult> = {}): Case
 export function report(changes: Partial<BenchReport>): BenchReport {
   const machine = {
     ...{ cpu: "A CPU", logicalCores: 2, system: "linux", node: "v20", polypaca: "0.1.0", isa: "avx512", bf16Dot: true, amxBf16: false },
-    ...{ gemm: "portable", onednn: "", threads: 2, memoryAvailable: 1, memoryTotal: 1, memoryLimitedBy: "free memory", cuda: "not built" },
+    ...{
+      gemm: "portable",
+      onednn: "",
+      threads: 2,
+      memoryAvailable: 1,
+      memoryTotal: 1,
+      memoryLimitedBy: "free memory",
+      cuda: "not built",
+      cudaDevices: [],
+      cudaEmulator: false,
+    },
   };
   return {
     machine,

@@ -4,12 +4,16 @@
 import type { ComputeDType } from "../../src/native/addon-types.js";
 import { loadAddon } from "../../src/native/load.js";
 
-export const computeDTypes: readonly ComputeDType[] = ["fp32", "bf16"];
+/** Where the ops run: "cpu", or what POLYPACA_TEST_DEVICE says: the same tests hold for every back end. */
+export const device = process.env.POLYPACA_TEST_DEVICE ?? "cpu";
+
+/** What the back end computes in; CUDA multiplies bf16 only. */
+export const computeDTypes: readonly ComputeDType[] = device === "cpu" ? ["fp32", "bf16"] : ["bf16"];
 
 type Argument = Float32Array | Int32Array | number | string | boolean | null;
 
 export function probe(op: string, args: Record<string, Argument>): Record<string, Float32Array> {
-  return loadAddon().probe(op, args) as Record<string, Float32Array>;
+  return loadAddon().probe(op, { device, ...args }) as Record<string, Float32Array>;
 }
 
 /** The value that a stored element has: rounded to nearest, ties to even. */

@@ -65,7 +65,7 @@ export function toyRecord(settings: SomeSettings = {}): RunRecord {
     template: { prompt_input: "{instruction}{input}>", prompt_no_input: "{instruction}>", response_split: ">" },
     machine: {
       ...{ isa: "avx2", bf16Dot: false, amxBf16: false, gemm: "portable", onednn: "", threads: 2, memoryAvailable: 1, memoryTotal: 1 },
-      ...{ memoryLimitedBy: "free memory", cuda: "not built", host: "h", node: "v20" },
+      ...{ memoryLimitedBy: "free memory", cuda: "not built", cudaDevices: [], cudaEmulator: false, host: "h", node: "v20" },
     },
     memory: { weights: 1, gradients: 1, optimizer: 1, activations: 1, head: 1, scratch: 1, total: 6 },
   };

@@ -1,7 +1,6 @@
 // Threads as fibers, the order in which they run, and barriers.
 #include "test/emulator/emulator.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,6 +11,7 @@
 
 #include "core/error.h"
 #include "test/emulator/block.h"
+#include "test/emulator/symbols.h"
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -141,16 +141,8 @@ const char* short_file(const char* path) {
   return at ? at : path;
 }
 
-std::string launched_at(const Launch& launch) {
-  return std::string("kernel launched at ") + short_file(launch.at.file_name()) + ":" + std::to_string(launch.at.line()) + " in " + launch.at.function_name();
-}
-
-std::string offset_in_module(const void* code) {
-  Dl_info info;
-  if (!dladdr(code, &info) || !info.dli_fname) return "";
-  char digits[32];
-  snprintf(digits, sizeof digits, "0x%zx", size_t(static_cast<const char*>(code) - static_cast<const char*>(info.dli_fbase)));
-  return std::string(" (code: addr2line -Cfie ") + info.dli_fname + " " + digits + ")";
+std::string describe(const Launch& launch) {
+  return function_at(launch.kernel) + " launched at " + short_file(launch.at.file_name()) + ":" + std::to_string(launch.at.line());
 }
 
 // ---- launches ----
@@ -193,7 +185,7 @@ uint64_t mix(uint64_t x) {  // splitmix64, Steele et al. 2014
 }
 
 void require_valid(const Launch& launch) {
-  const auto refuse = [&](const std::string& why) { throw Error(ErrorCode::internal, "emulator: " + launched_at(launch) + ": " + why); };
+  const auto refuse = [&](const std::string& why) { throw Error(ErrorCode::internal, "emulator: " + describe(launch) + ": " + why); };
   const Extent& g = launch.grid;
   if (g.x < 1 || g.x > 0x7FFFFFFF || g.y < 1 || g.y > 65535 || g.z < 1 || g.z > 65535) refuse("grid " + text(g) + " is not within (2^31 - 1, 65535, 65535), at least 1 each");
   if (launch.threads < 1 || launch.threads > kMaxThreads || launch.threads % kLanes != 0) refuse(std::to_string(launch.threads) + " threads: expected a multiple of 32 up to 1024");
@@ -261,7 +253,7 @@ void run_block(Block& block) {
   switch_from(block, &block.host_stack_pointer);
   running = nullptr;
   if (block.fault.empty()) require_ended_alike(block);
-  if (!block.fault.empty()) throw Error(ErrorCode::internal, "emulator: " + launched_at(*block.launch) + ", block " + text(block.index) + ": " + block.fault);
+  if (!block.fault.empty()) throw Error(ErrorCode::internal, "emulator: " + describe(*block.launch) + ", block " + text(block.index) + ": " + block.fault);
 }
 
 }  // namespace
@@ -278,7 +270,7 @@ void park(Block& block, const char* where) {
 }
 
 void report(Block& block, const Thread& thread, const std::string& what, const void* code) {
-  block.fault = "thread " + std::to_string(thread.index) + " " + what + (code ? offset_in_module(code) : "");
+  block.fault = "thread " + std::to_string(thread.index) + " " + what + (code ? " (addr2line " + place_for_addr2line(code) + ")" : "");
   void* abandoned;
   block.current = nullptr;
   switch_fiber(&abandoned, block.host_stack_pointer);

@@ -26,6 +26,7 @@ int64_t free_memory() { return 0; }
 Stream::Stream() = default;
 Stream::~Stream() = default;
 void Stream::synchronize() const {}
+bool Stream::recording() const { return false; }
 
 namespace {
 using Time = std::chrono::steady_clock::time_point;
