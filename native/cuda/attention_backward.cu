@@ -1,6 +1,6 @@
 // Gradients of attention_forward.cu, blockwise from q, k, v and lse: FlashAttention-2, Dao 2023, arXiv:2307.08691, without its atomics.
 //   delta_i = dout_i . out_i;  p_ij = exp(s_ij - lse_i);  dp_ij = dout_i . v_j;  ds_ij = p_ij (dp_ij - delta_i)
-//   dq_i = scale sum_j ds_ij k_j;  dk_j = scale sum_i ds_ij q_i;  dv_j = sum_i p_ij dout_i;  then dq, dk are rotated back (rotate.h)
+//   dq_i = scale sum_j ds_ij k_j;  dk_j = scale sum_i ds_ij q_i;  dv_j = sum_i p_ij dout_i;  then dq, dk are rotated back (rotate.cuh)
 // q, k: rotated, as forward left them; all bf16 in the layouts of HeadView; lse fp32 [N, H]. dq, dk, dv assign.
 // Scratch: lse log2(e) and delta, fp32 [H, N] each.
 //
@@ -8,10 +8,10 @@
 // of the group outside), and per tile of queries and head (dq: keys ascend). That is seven tile products instead of five, and needs
 // neither atomics nor an fp32 dq.
 // Rows beyond a sequence are zero in shared memory: there p is finite and dp - delta is 0, so they add nothing.
-#include "cuda/attention.h"
 #include "cuda/attention_launch.h"
-#include "cuda/attention_tiles.h"
-#include "cuda/rotate.h"
+#include "cuda/attention_tiles.cuh"
+#include "cuda/cuda_backend.h"
+#include "cuda/rotate.cuh"
 
 namespace polypaca::POLYPACA_CUDA {
 namespace {
@@ -65,16 +65,16 @@ struct KeysShared {
   // Above 128 the sums of dk and dv do not fit the registers of 16 rows' one warp: two warps then share the rows, each computes their
   // scores, and owns half of the columns.
   static constexpr int kParts = kDim <= 128 ? 1 : 2, kColumns = kDim / kParts, kBlock = kThreads * kParts;
-  static constexpr int kQueries = kDim <= 64 ? kTile : kTile / 2;  // of a tile of q and dout
+  static constexpr int kQueries = kTile / 2;  // of a tile of q and dout: p and ds of 64 would not fit, either
   static constexpr int kBlocks = kDim <= 64 ? 3 : kDim <= 128 ? 2 : 1;
   struct Tiles {
-    alignas(16) bf16 k[kTile * tile_pitch(kDim)], v[kTile * tile_pitch(kDim)];
-    alignas(16) bf16 q[2][kQueries * tile_pitch(kDim)], dout[2][kQueries * tile_pitch(kDim)];
+    alignas(16) bf16 k[kTile * kPitch<kDim>], v[kTile * kPitch<kDim>];
+    alignas(16) bf16 q[2][kQueries * kPitch<kDim>], dout[2][kQueries * kPitch<kDim>];
     alignas(16) float lse2[2][kQueries], delta[2][kQueries];
   };
   union {
     Tiles tiles;
-    float results[kTile * tile_pitch(kDim)];
+    float results[kTile * kPitch<kDim>];
   };
 };
 
@@ -85,10 +85,10 @@ struct QueryCursor {
 
 /// 64 keys of one key/value head. Everything is transposed, [keys, queries], so that p and ds are left operands as they are.
 /// Grid: tile_blocks(), G.
-template <int kDim>
+template <int kDim, Access kAccess>
 KERNEL BOUNDS(KeysShared<kDim>::kBlock, KeysShared<kDim>::kBlocks) void backward_keys(BackwardCall c) {
   using Shared = KeysShared<kDim>;
-  constexpr int kPitch = tile_pitch(kDim), kQueries = Shared::kQueries, kColumns = Shared::kColumns, kBlock = Shared::kBlock;
+  constexpr int kQueries = Shared::kQueries, kColumns = Shared::kColumns, kBlock = Shared::kBlock;
   Shared& s = shared_memory<Shared>();
   const SequenceTile tile = find_tile(c.cu_seqlens, c.S, int(blockIdx.x));
   if (tile.index >= tile.count) return;
@@ -99,8 +99,8 @@ KERNEL BOUNDS(KeysShared<kDim>::kBlock, KeysShared<kDim>::kBlocks) void backward
   const auto load_queries = [&](int stage, const QueryCursor& at) {
     const int64_t first = tile.first + at.query0;
     const int rows = tile.T - at.query0, i = int(threadIdx.x) % kQueries;
-    load_rows<kDim, kQueries, kBlock>(s.tiles.q[stage], c.q, first, at.head, rows, c.D, c.width);
-    load_rows<kDim, kQueries, kBlock>(s.tiles.dout[stage], c.dout, first, at.head, rows, c.D, c.width);
+    load_rows<kDim, kQueries, kBlock, kAccess>(s.tiles.q[stage], c.q, first, at.head, rows, c.D, c.width);
+    load_rows<kDim, kQueries, kBlock, kAccess>(s.tiles.dout[stage], c.dout, first, at.head, rows, c.D, c.width);
     const float* from = (int(threadIdx.x) < kQueries ? c.lse2 : c.delta) + at.head * c.N + first;
     float* to = int(threadIdx.x) < kQueries ? s.tiles.lse2[stage] : s.tiles.delta[stage];
     if (int(threadIdx.x) < 2 * kQueries) copy_async_4(to + i, from + (i < rows ? i : 0), i < rows);
@@ -111,8 +111,8 @@ KERNEL BOUNDS(KeysShared<kDim>::kBlock, KeysShared<kDim>::kBlocks) void backward
     if (at.query0 >= tile.T) at = {at.head + 1, key0};
   };
 
-  load_rows<kDim, kTile, kBlock>(s.tiles.k, c.k, tile.first + key0, kv_head, keys, c.D, c.width);
-  load_rows<kDim, kTile, kBlock>(s.tiles.v, c.v, tile.first + key0, kv_head, keys, c.D, c.width);
+  load_rows<kDim, kTile, kBlock, kAccess>(s.tiles.k, c.k, tile.first + key0, kv_head, keys, c.D, c.width);
+  load_rows<kDim, kTile, kBlock, kAccess>(s.tiles.v, c.v, tile.first + key0, kv_head, keys, c.D, c.width);
   const int heads_end = (kv_head + 1) * c.group;
   QueryCursor next{kv_head * c.group, key0};
   load_queries(0, next);
@@ -128,8 +128,8 @@ KERNEL BOUNDS(KeysShared<kDim>::kBlock, KeysShared<kDim>::kBlocks) void backward
     const float slope2 = c.alibi_slopes ? c.alibi_slopes[at.head] * kLog2E : 0.0f;
 
     float p[kQueries / 8][4] = {}, ds[kQueries / 8][4] = {};
-    multiply_transposed<kDim, kQueries>(p, [&](uint32_t (&a)[4], int k) { load_fragment<kDim>(a, s.tiles.k + row0 * kPitch, k); }, s.tiles.q[stage]);
-    multiply_transposed<kDim, kQueries>(ds, [&](uint32_t (&a)[4], int k) { load_fragment<kDim>(a, s.tiles.v + row0 * kPitch, k); }, s.tiles.dout[stage]);
+    multiply_transposed<kDim, kQueries>(p, [&](uint32_t (&a)[4], int k) { load_fragment<kDim>(a, s.tiles.k + row0 * kPitch<kDim>, k); }, s.tiles.q[stage]);
+    multiply_transposed<kDim, kQueries>(ds, [&](uint32_t (&a)[4], int k) { load_fragment<kDim>(a, s.tiles.v + row0 * kPitch<kDim>, k); }, s.tiles.dout[stage]);
     const bool diagonal = at.query0 < key0 + kTile;
     const int distance = key0 + row0 + lane / 4 - (at.query0 + lane % 4 * 2);  // key - query of p[0][0]
 #pragma unroll
@@ -148,40 +148,40 @@ KERNEL BOUNDS(KeysShared<kDim>::kBlock, KeysShared<kDim>::kBlocks) void backward
   }
 
   sync_threads();  // no warp reads the tiles any more: the results take their place
-  stage_results<kDim>(s.results + row0 * kPitch + column0, dk, c.scale, c.scale);
+  stage_results<kDim>(s.results + row0 * kPitch<kDim> + column0, dk, c.scale, c.scale);
   sync_threads();  // all rows are staged
   if (c.rope.rotary_dim > 0) {
-    rotate_back<kBlock>(s.results, kPitch, keys, c.rope, key0);
+    rotate_back<kBlock>(s.results, kPitch<kDim>, keys, c.rope, key0);
     sync_threads();  // all pairs are turned
   }
-  store_rows<kDim, kBlock>(c.dk, tile.first + key0, kv_head, s.results, keys, c.D, c.width);
+  store_rows<kDim, kBlock, kAccess>(c.dk, tile.first + key0, kv_head, s.results, keys, c.D, c.width);
   sync_threads();  // dk is read: dv takes its place
-  stage_results<kDim>(s.results + row0 * kPitch + column0, dv, 1.0f, 1.0f);
+  stage_results<kDim>(s.results + row0 * kPitch<kDim> + column0, dv, 1.0f, 1.0f);
   sync_threads();  // all rows are staged
-  store_rows<kDim, kBlock>(c.dv, tile.first + key0, kv_head, s.results, keys, c.D, c.width);
+  store_rows<kDim, kBlock, kAccess>(c.dv, tile.first + key0, kv_head, s.results, keys, c.D, c.width);
 }
 
 // ---- dq ----
 
 template <int kDim>
 struct QueriesShared {
-  static constexpr int kKeys = kDim <= 128 ? kTile : kTile / 2;  // of a tile of k and v
+  static constexpr int kKeys = kDim <= 64 || kDim > 128 ? kTile / 2 : kTile;  // of a tile of k and v: what the registers of kBlocks hold
   static constexpr int kBlocks = kDim <= 64 ? 3 : kDim <= 128 ? 2 : 1;
   struct Tiles {
-    alignas(16) bf16 q[kTile * tile_pitch(kDim)], dout[kTile * tile_pitch(kDim)];
-    alignas(16) bf16 k[2][kKeys * tile_pitch(kDim)], v[2][kKeys * tile_pitch(kDim)];
+    alignas(16) bf16 q[kTile * kPitch<kDim>], dout[kTile * kPitch<kDim>];
+    alignas(16) bf16 k[2][kKeys * kPitch<kDim>], v[2][kKeys * kPitch<kDim>];
   };
   union {
     Tiles tiles;
-    float results[kTile * tile_pitch(kDim)];
+    float results[kTile * kPitch<kDim>];
   };
 };
 
 /// 64 queries of one head. Grid: tile_blocks(), H.
-template <int kDim>
+template <int kDim, Access kAccess>
 KERNEL BOUNDS(kThreads, QueriesShared<kDim>::kBlocks) void backward_queries(BackwardCall c) {
   using Shared = QueriesShared<kDim>;
-  constexpr int kPitch = tile_pitch(kDim), kKeys = Shared::kKeys;
+  constexpr int kKeys = Shared::kKeys;
   Shared& s = shared_memory<Shared>();
   const SequenceTile tile = find_tile(c.cu_seqlens, c.S, int(blockIdx.x));
   if (tile.index >= tile.count) return;
@@ -191,12 +191,12 @@ KERNEL BOUNDS(kThreads, QueriesShared<kDim>::kBlocks) void backward_queries(Back
   const float scale2 = c.scale * kLog2E, slope2 = c.alibi_slopes ? c.alibi_slopes[head] * kLog2E : 0.0f;
 
   const auto load_keys = [&](int step) {
-    load_rows<kDim, kKeys, kThreads>(s.tiles.k[step % 2], c.k, tile.first + step * kKeys, kv_head, keys - step * kKeys, c.D, c.width);
-    load_rows<kDim, kKeys, kThreads>(s.tiles.v[step % 2], c.v, tile.first + step * kKeys, kv_head, keys - step * kKeys, c.D, c.width);
+    load_rows<kDim, kKeys, kThreads, kAccess>(s.tiles.k[step % 2], c.k, tile.first + step * kKeys, kv_head, keys - step * kKeys, c.D, c.width);
+    load_rows<kDim, kKeys, kThreads, kAccess>(s.tiles.v[step % 2], c.v, tile.first + step * kKeys, kv_head, keys - step * kKeys, c.D, c.width);
     copy_async_commit();
   };
-  load_rows<kDim, kTile, kThreads>(s.tiles.q, c.q, tile.first + query0, head, queries, c.D, c.width);
-  load_rows<kDim, kTile, kThreads>(s.tiles.dout, c.dout, tile.first + query0, head, queries, c.D, c.width);
+  load_rows<kDim, kTile, kThreads, kAccess>(s.tiles.q, c.q, tile.first + query0, head, queries, c.D, c.width);
+  load_rows<kDim, kTile, kThreads, kAccess>(s.tiles.dout, c.dout, tile.first + query0, head, queries, c.D, c.width);
   load_keys(0);
   float lse2[2], delta[2];
 #pragma unroll
@@ -215,8 +215,8 @@ KERNEL BOUNDS(kThreads, QueriesShared<kDim>::kBlocks) void backward_queries(Back
     if (step + 1 < steps) load_keys(step + 1);
 
     float p[kKeys / 8][4] = {}, ds[kKeys / 8][4] = {};
-    multiply_transposed<kDim, kKeys>(p, [&](uint32_t (&a)[4], int k) { load_fragment<kDim>(a, s.tiles.q + row0 * kPitch, k); }, s.tiles.k[step % 2]);
-    multiply_transposed<kDim, kKeys>(ds, [&](uint32_t (&a)[4], int k) { load_fragment<kDim>(a, s.tiles.dout + row0 * kPitch, k); }, s.tiles.v[step % 2]);
+    multiply_transposed<kDim, kKeys>(p, [&](uint32_t (&a)[4], int k) { load_fragment<kDim>(a, s.tiles.q + row0 * kPitch<kDim>, k); }, s.tiles.k[step % 2]);
+    multiply_transposed<kDim, kKeys>(ds, [&](uint32_t (&a)[4], int k) { load_fragment<kDim>(a, s.tiles.dout + row0 * kPitch<kDim>, k); }, s.tiles.v[step % 2]);
     const bool diagonal = step * kKeys + kKeys > query0;
     const int distance = step * kKeys + lane % 4 * 2 - (query0 + row0 + lane / 4);  // key - query of p[0][0]
 #pragma unroll
@@ -233,20 +233,20 @@ KERNEL BOUNDS(kThreads, QueriesShared<kDim>::kBlocks) void backward_queries(Back
   }
 
   sync_threads();  // no warp reads the tiles any more: the results take their place
-  stage_results<kDim>(s.results + row0 * kPitch, dq, c.scale, c.scale);
+  stage_results<kDim>(s.results + row0 * kPitch<kDim>, dq, c.scale, c.scale);
   sync_threads();  // all rows are staged
   if (c.rope.rotary_dim > 0) {
-    rotate_back<kThreads>(s.results, kPitch, queries, c.rope, query0);
+    rotate_back<kThreads>(s.results, kPitch<kDim>, queries, c.rope, query0);
     sync_threads();  // all pairs are turned
   }
-  store_rows<kDim, kThreads>(c.dq, tile.first + query0, head, s.results, queries, c.D, c.width);
+  store_rows<kDim, kThreads, kAccess>(c.dq, tile.first + query0, head, s.results, queries, c.D, c.width);
 }
 
 }  // namespace
 
-int64_t attention_scratch_bytes(int64_t N, const AttentionShape& shape) { return 2 * N * shape.H * int64_t(sizeof(float)); }
+int64_t CudaBackend::attention_scratch_bytes(int64_t N, const AttentionShape& shape) const { return 2 * N * shape.H * int64_t(sizeof(float)); }
 
-void attention_backward(const Stream& stream, HeadView dq, HeadView dk, HeadView dv, HeadView dout, HeadView out, const float* lse, HeadView q, HeadView k, HeadView v, void* scratch, const Sequences& sequences, const AttentionShape& shape) {
+void CudaBackend::attention_backward(HeadView dq, HeadView dk, HeadView dv, HeadView dout, HeadView out, const float* lse, HeadView q, HeadView k, HeadView v, void* scratch, const Sequences& sequences, const AttentionShape& shape) {
   check_attention_shape(shape);
   if (sequences.N == 0) return;
   float* statistics = static_cast<float*>(scratch);
@@ -255,11 +255,12 @@ void attention_backward(const Stream& stream, HeadView dq, HeadView dk, HeadView
   c.width = access_width(shape.D, {c.dq, c.dk, c.dv, c.dout, c.out, c.q, c.k, c.v});
   int lanes = 1;
   while (lanes * 8 < shape.D) lanes *= 2;
-  launch(row_statistics, Grid(sequences.N), kThreads, 0, stream, c, lanes);
-  with_head_dimension(shape.D, [&](auto dim) {
-    constexpr int kDim = decltype(dim)::value;
-    launch(backward_keys<kDim>, Grid(tile_blocks(sequences), shape.G), KeysShared<kDim>::kBlock, sizeof(KeysShared<kDim>), stream, c);
-    launch(backward_queries<kDim>, Grid(tile_blocks(sequences), shape.H), kThreads, sizeof(QueriesShared<kDim>), stream, c);
+  launch(row_statistics, Grid(sequences.N), kThreads, 0, stream(), c, lanes);
+  with_head_dimension(shape.D, c.width, [&](auto compiled) {
+    constexpr int kDim = compiled.kDim;
+    constexpr Access kAccess = compiled.kAccess;
+    launch(backward_keys<kDim, kAccess>, Grid(tile_blocks(sequences), shape.G), KeysShared<kDim>::kBlock, sizeof(KeysShared<kDim>), stream(), c);
+    launch(backward_queries<kDim, kAccess>, Grid(tile_blocks(sequences), shape.H), kThreads, sizeof(QueriesShared<kDim>), stream(), c);
   });
 }
 

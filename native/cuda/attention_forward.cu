@@ -1,16 +1,16 @@
 // Causal self-attention of packed sequences, blockwise with a running softmax: FlashAttention-2, Dao 2023, arXiv:2307.08691; the
 // running softmax is Milakov & Gimelshein 2018, arXiv:1805.02867. Grouped queries: Ainslie et al. 2023, arXiv:2305.13245.
-// ALiBi: Press et al. 2022, arXiv:2108.12409. RoPE: rotate.h.
+// ALiBi: Press et al. 2022, arXiv:2108.12409. RoPE: rotate.cuh.
 //   s_ij = scale q_i . k_j + slope (j - i), j <= i in the same sequence;  lse_i = log sum_j exp(s_ij)
 //   out_i = sum_j exp(s_ij - lse_i) v_j
 // q, out: H heads, k, v: G heads, bf16 in the layouts of HeadView; lse fp32 [N, H]. out and lse assign; q and k are rotated in place,
 // once, before the tiles are computed: a key is then read by many blocks, and both by three kernels of the backward, as it is. What
 // the pass costs, it saves there, and it serves every rotary width, layout and padded D alike.
 // Products are bf16 with fp32 sums, probabilities rounded to bf16 as their operand; the softmax is fp32, to base 2.
-#include "cuda/attention.h"
 #include "cuda/attention_launch.h"
-#include "cuda/attention_tiles.h"
-#include "cuda/rotate.h"
+#include "cuda/attention_tiles.cuh"
+#include "cuda/cuda_backend.h"
+#include "cuda/rotate.cuh"
 
 namespace polypaca::POLYPACA_CUDA {
 namespace {
@@ -71,55 +71,22 @@ template <int kDim>
 struct ForwardShared {
   static constexpr bool kQueriesInRegisters = kDim <= 128;
   static constexpr int kKeys = kDim <= 128 ? kTile : kTile / 2;  // of a tile of k and v
-  static constexpr int kBlocks = kDim <= 64 ? 4 : kDim <= 128 ? 2 : 1;
+  static constexpr int kBlocks = kDim <= 32 ? 4 : kDim <= 64 ? 3 : kDim <= 128 ? 2 : 1;
   struct Tiles {
-    alignas(16) bf16 k[2][kKeys * tile_pitch(kDim)], v[2][kKeys * tile_pitch(kDim)];
-    alignas(16) bf16 q[kQueriesInRegisters ? 8 : kTile * tile_pitch(kDim)];
+    alignas(16) bf16 k[2][kKeys * kPitch<kDim>], v[2][kKeys * kPitch<kDim>];
+    alignas(16) bf16 q[kQueriesInRegisters ? 8 : kTile * kPitch<kDim>];
   };
   union {
     Tiles tiles;
-    float results[kTile * tile_pitch(kDim)];
+    float results[kTile * kPitch<kDim>];
   };
 };
 
-/// The running softmax of a thread's two rows. Scores are kept as q . k + slope / scale (j - i): `scale2` = scale log2(e) turns
-/// them into exponents to base 2.
-struct RunningSoftmax {
-  float max[2] = {-INFINITY, -INFINITY};  // of the row, the same in the 4 lanes that share it
-  float sum[2] = {0.0f, 0.0f};            // of this lane's share of the row
-
-  /// Scores to probabilities relative to the new maximum; `out` follows it.
-  template <int kScores, int kOut>
-  DEVICE void add(float (&scores)[kScores][4], float (&out)[kOut][4], float scale2) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float high = max[half];
-#pragma unroll
-      for (int b = 0; b < kScores; ++b) high = fmaxf(high, fmaxf(scores[b][2 * half], scores[b][2 * half + 1]));
-      high = fmaxf(high, shuffle_xor(high, 1));
-      high = fmaxf(high, shuffle_xor(high, 2));  // finite: the first key tile has key 0, which no query masks
-      const float shrink = fast_exp2((max[half] - high) * scale2), high2 = high * scale2;
-      max[half] = high;
-      sum[half] *= shrink;
-#pragma unroll
-      for (int b = 0; b < kOut; ++b) out[b][2 * half] *= shrink, out[b][2 * half + 1] *= shrink;
-#pragma unroll
-      for (int b = 0; b < kScores; ++b) {
-#pragma unroll
-        for (int e = 2 * half; e < 2 * half + 2; ++e) {
-          scores[b][e] = fast_exp2(scores[b][e] * scale2 - high2);
-          sum[half] += scores[b][e];
-        }
-      }
-    }
-  }
-};
-
 /// 64 queries of one head. Grid: tile_blocks(), H.
-template <int kDim>
+template <int kDim, Access kAccess>
 KERNEL BOUNDS(kThreads, ForwardShared<kDim>::kBlocks) void forward_tiles(ForwardCall c) {
   using Shared = ForwardShared<kDim>;
-  constexpr int kKeys = Shared::kKeys, kPitch = tile_pitch(kDim);
+  constexpr int kKeys = Shared::kKeys;
   Shared& s = shared_memory<Shared>();
   const SequenceTile tile = find_tile(c.cu_seqlens, c.S, int(blockIdx.x));
   if (tile.index >= tile.count) return;
@@ -129,20 +96,20 @@ KERNEL BOUNDS(kThreads, ForwardShared<kDim>::kBlocks) void forward_tiles(Forward
   const float scale2 = c.scale * kLog2E, slope = c.alibi_slopes ? c.alibi_slopes[head] / c.scale : 0.0f;
 
   const auto load_keys = [&](int step) {
-    load_rows<kDim, kKeys, kThreads>(s.tiles.k[step % 2], c.k, tile.first + step * kKeys, kv_head, keys - step * kKeys, c.D, c.width);
-    load_rows<kDim, kKeys, kThreads>(s.tiles.v[step % 2], c.v, tile.first + step * kKeys, kv_head, keys - step * kKeys, c.D, c.width);
+    load_rows<kDim, kKeys, kThreads, kAccess>(s.tiles.k[step % 2], c.k, tile.first + step * kKeys, kv_head, keys - step * kKeys, c.D, c.width);
+    load_rows<kDim, kKeys, kThreads, kAccess>(s.tiles.v[step % 2], c.v, tile.first + step * kKeys, kv_head, keys - step * kKeys, c.D, c.width);
     copy_async_commit();
   };
 
   bf16* q_tile = Shared::kQueriesInRegisters ? s.tiles.k[1] : s.tiles.q;
-  load_rows<kDim, kTile, kThreads>(q_tile, c.q, tile.first + query0, head, queries, c.D, c.width);
+  load_rows<kDim, kTile, kThreads, kAccess>(q_tile, c.q, tile.first + query0, head, queries, c.D, c.width);
   load_keys(0);
   uint32_t q[Shared::kQueriesInRegisters ? kDim / 16 : 1][4];
   if constexpr (Shared::kQueriesInRegisters) {
     copy_async_wait<0>();
     sync_threads();  // every thread's share of the queries is there
 #pragma unroll
-    for (int step = 0; step < kDim / 16; ++step) load_fragment<kDim>(q[step], q_tile + row0 * kPitch, step);
+    for (int step = 0; step < kDim / 16; ++step) load_fragment<kDim>(q[step], q_tile + row0 * kPitch<kDim>, step);
   }
 
   RunningSoftmax softmax;
@@ -158,7 +125,7 @@ KERNEL BOUNDS(kThreads, ForwardShared<kDim>::kBlocks) void forward_tiles(Forward
       if constexpr (Shared::kQueriesInRegisters) {
         a[0] = q[k][0], a[1] = q[k][1], a[2] = q[k][2], a[3] = q[k][3];
       } else {
-        load_fragment<kDim>(a, q_tile + row0 * kPitch, k);
+        load_fragment<kDim>(a, q_tile + row0 * kPitch<kDim>, k);
       }
     }, s.tiles.k[step % 2]);
 
@@ -172,38 +139,37 @@ KERNEL BOUNDS(kThreads, ForwardShared<kDim>::kBlocks) void forward_tiles(Forward
   float inverse[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float sum = softmax.sum[half];
-    sum += shuffle_xor(sum, 1);
-    sum += shuffle_xor(sum, 2);
+    const float sum = softmax.row_sum(half);
     inverse[half] = 1.0f / sum;
     const int row = row0 + lane / 4 + 8 * half;
     if (lane % 4 == 0 && row < queries) c.lse[(tile.first + query0 + row) * c.H + head] = softmax.max[half] * c.scale + logf(sum);
   }
   sync_threads();  // no warp reads k and v any more: the results take their place
-  stage_results<kDim>(s.results + row0 * kPitch, out, inverse[0], inverse[1]);
+  stage_results<kDim>(s.results + row0 * kPitch<kDim>, out, inverse[0], inverse[1]);
   sync_threads();  // all 64 rows are staged
-  store_rows<kDim, kThreads>(c.out, tile.first + query0, head, s.results, queries, c.D, c.width);
+  store_rows<kDim, kThreads, kAccess>(c.out, tile.first + query0, head, s.results, queries, c.D, c.width);
 }
 
-}  // namespace
-
-void rotate_in_place(const Stream& stream, Heads q, Heads k, const int32_t* positions, int64_t N, const AttentionShape& shape) {
+void rotate_in_place(const Stream& stream, const Heads& q, const Heads& k, const int32_t* positions, int64_t N, const AttentionShape& shape) {
   const Rope& rope = shape.rope;
-  if (rope.rotary_dim == 0 || N == 0) return;
+  if (rope.rotary_dim == 0) return;
   const bool tables_aligned = (reinterpret_cast<uintptr_t>(rope.cos) | reinterpret_cast<uintptr_t>(rope.sin)) % 16 == 0;
   const bool by_eight = access_width(rope.rotary_dim / 2, {q, k}) == 16 && tables_aligned;
   launch(rotate_heads, Grid(N), kThreads, 0, stream, q, k, shape.H, shape.G, rope, positions, by_eight);
 }
 
-void attention_forward(const Stream& stream, HeadView out, float* lse, HeadView q, HeadView k, HeadView v, const Sequences& sequences, const AttentionShape& shape) {
+}  // namespace
+
+void CudaBackend::attention_forward(HeadView out, float* lse, HeadView q, HeadView k, HeadView v, const Sequences& sequences, const AttentionShape& shape) {
   check_attention_shape(shape);
   if (sequences.N == 0) return;
   ForwardCall c{heads_of(out), heads_of(q), heads_of(k), heads_of(v), lse, sequences.cu_seqlens, shape.alibi_slopes, shape.scale, int(sequences.S), int(shape.H), int(shape.H / shape.G), int(shape.D), 0};
   c.width = access_width(shape.D, {c.out, c.q, c.k, c.v});
-  rotate_in_place(stream, c.q, c.k, sequences.positions, sequences.N, shape);
-  with_head_dimension(shape.D, [&](auto dim) {
-    constexpr int kDim = decltype(dim)::value;
-    launch(forward_tiles<kDim>, Grid(tile_blocks(sequences), shape.H), kThreads, sizeof(ForwardShared<kDim>), stream, c);
+  rotate_in_place(stream(), c.q, c.k, sequences.positions, sequences.N, shape);
+  with_head_dimension(shape.D, c.width, [&](auto compiled) {
+    constexpr int kDim = compiled.kDim;
+    constexpr Access kAccess = compiled.kAccess;
+    launch(forward_tiles<kDim, kAccess>, Grid(tile_blocks(sequences), shape.H), kThreads, sizeof(ForwardShared<kDim>), stream(), c);
   });
 }
 

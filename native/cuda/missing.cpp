@@ -29,11 +29,6 @@ int64_t CudaBackend::product_scratch_bytes(const ProductShape*, int64_t) const {
 void CudaBackend::lora_down_forward(Matrix, Matrix, Matrix, const Dropout&, int64_t, int64_t, int64_t) { missing("lora_down_forward"); }
 void CudaBackend::lora_up_backward(Matrix, Matrix, Matrix, int64_t, int64_t, int64_t) { missing("lora_up_backward"); }
 void CudaBackend::lora_down_backward(Matrix, float*, Matrix, Matrix, Matrix, const Dropout&, int64_t, int64_t, int64_t) { missing("lora_down_backward"); }
-void CudaBackend::attention_forward(HeadView, float*, HeadView, HeadView, HeadView, const Sequences&, const AttentionShape&) { missing("attention_forward"); }
-void CudaBackend::attention_backward(HeadView, HeadView, HeadView, HeadView, HeadView, const float*, HeadView, HeadView, HeadView, void*, const Sequences&, const AttentionShape&) { missing("attention_backward"); }
-int64_t CudaBackend::attention_scratch_bytes(int64_t, const AttentionShape&) const { return 0; }
-void CudaBackend::attention_decode(HeadView, HeadView, HeadView, HeadView, void*, void*, DType, const int32_t*, const int32_t*, const int32_t*, int64_t, int64_t, const AttentionShape&) { missing("attention_decode"); }
-void CudaBackend::cache_prompt(void*, void*, DType, HeadView, HeadView, int64_t, int64_t, int64_t, int64_t, const AttentionShape&) { missing("cache_prompt"); }
 void CudaBackend::activation_forward(Activation, Matrix, Matrix, int64_t, int64_t) { missing("activation_forward"); }
 void CudaBackend::activation_backward(Activation, Matrix, Matrix, Matrix, int64_t, int64_t) { missing("activation_backward"); }
 void CudaBackend::normalize_rows(Matrix, float*, Matrix, int64_t, int64_t) { missing("normalize_rows"); }
