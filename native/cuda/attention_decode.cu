@@ -53,7 +53,7 @@ struct DecodeCall {
   Heads out, q, k_cache, v_cache;  // a cache as heads: its token is (cache row) * max_length + position
   const int32_t *source, *cache_rows, *positions;
   const float* alibi_slopes;
-  float* partials;  // [rows, H, splits, D + 2]: maximum, sum and unnormalised output of each share; null where splits is 1
+  float* partials;  // [rows, H, splits, D + 2]: maximum, sum and unnormalised output of each share; unused where splits is 1
   float scale;
   int64_t max_length;
   int H, group, D, splits, width;
@@ -188,10 +188,11 @@ void CudaBackend::attention_decode(HeadView out, HeadView q, HeadView k, HeadVie
   if (rows == 0) return;
   const int64_t group = shape.H / shape.G, blocks = rows * shape.G * ceil_divide(group, kGroup);
   // The context's length is on the device: splits follow from what it may become.
-  const int64_t splits = std::clamp<int64_t>(2 * device_.processors / blocks, 1, ceil_divide(max_length, kShortestShare));
+  const int64_t most = ceil_divide(max_length, kShortestShare), splits = std::clamp<int64_t>(2 * device_.processors / blocks, 1, most);
   DecodeCall c{heads_of(out), heads_of(q), cache_heads(k_cache, cache_dtype, shape), cache_heads(v_cache, cache_dtype, shape), source, cache_rows, positions, shape.alibi_slopes, nullptr, shape.scale, max_length, int(shape.H), int(group), int(shape.D), int(splits), 0};
   c.width = access_width(shape.D, {c.q, c.k_cache, c.v_cache});
-  if (splits > 1) c.partials = static_cast<float*>(scratch(rows * shape.H * splits * (shape.D + 2) * int64_t(sizeof(float))));
+  // As much as any number of rows takes, so that it never grows: a block has at most kGroup queries.
+  if (most > 1) c.partials = static_cast<float*>(scratch(2 * device_.processors * std::min<int64_t>(group, kGroup) * (shape.D + 2) * int64_t(sizeof(float))));
   launch(append_tokens, Grid(rows), kThreads, 0, stream(), c.q, heads_of(k), heads_of(v), c.k_cache.data, c.v_cache.data, CacheSlots{cache_rows, positions, 0, max_length}, shape.rope, shape.H, shape.G, shape.D);
   with_head_dimension(shape.D, c.width, [&](auto compiled) {
     constexpr int kDim = compiled.kDim;

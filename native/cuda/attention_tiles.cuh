@@ -61,17 +61,23 @@ DEVICE SequenceTile find_tile(const int32_t* cu_seqlens, int S, int block) {
 /// few head dimensions, and apart, because the addresses of all widths together take the registers that tiles need.
 enum class Access { wide, narrow };
 
-/// Eight lanes (or what a short row needs) share a row: a warp's copies are whole 128-byte lines, and a thread's column stays.
+/// Eight lanes (or what a short row needs) share a row: a warp's copies are whole 128-byte lines, and a thread's columns stay.
+/// Trip counts are constants: a loop from threadIdx.x on would be unrolled for any number of threads.
 template <int kDim, int kRows, int kBlock, int kElements, typename Row>
 DEVICE void load_pieces(bf16* tile, const Row& row, int rows, int D) {
-  constexpr int kLanes = kDim / kElements < 8 ? kDim / kElements : 8;
-  const int column0 = int(threadIdx.x) % kLanes * kElements;
-#pragma unroll(kElements == 8 ? 8 : 1)
-  for (int r = int(threadIdx.x) / kLanes; r < kRows; r += kBlock / kLanes) {
+  constexpr int kLanes = kDim / kElements < 8 ? kDim / kElements : 8, kWidth = kLanes * kElements, kAtOnce = kBlock / kLanes;
+  constexpr int kUnroll = kElements == 8 ? 8 : 1;
+  const int r0 = int(threadIdx.x) / kLanes, column0 = int(threadIdx.x) % kLanes * kElements;
+#pragma unroll(kUnroll)
+  for (int i = 0; i < (kRows + kAtOnce - 1) / kAtOnce; ++i) {
+    const int r = r0 + i * kAtOnce;
+    if (kRows % kAtOnce != 0 && r >= kRows) break;
     const bf16* from = row(r < rows ? r : 0);
     bf16* to = tile + r * kPitch<kDim>;
-#pragma unroll(kElements == 8 ? 8 : 1)
-    for (int column = column0; column < kDim; column += kLanes * kElements) {
+#pragma unroll(kUnroll)
+    for (int j = 0; j < (kDim + kWidth - 1) / kWidth; ++j) {
+      const int column = column0 + j * kWidth;
+      if (kDim % kWidth != 0 && column >= kDim) break;
       const bool valid = r < rows && column < D;
       if constexpr (kElements == 8) copy_async_16(to + column, valid ? from + column : from, valid);
       if constexpr (kElements == 4) copy_async_8(to + column, valid ? from + column : from, valid);
