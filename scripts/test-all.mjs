@@ -10,10 +10,18 @@ const vitest = [join(root, "node_modules/vitest/vitest.mjs"), "run"];
 const cmakeBuild = join(root, "build/cmake");
 const gypAddon = join(root, "build/gyp/Release/polypaca.node");
 
+function machine() {
+  return createRequire(import.meta.url)(join(root, "build/cmake/Release/polypaca.node")).machine();
+}
+
 /** Why there is nothing to test with oneDNN, or undefined. */
 function withoutOnednn() {
-  const addon = createRequire(import.meta.url)(join(root, "build/cmake/Release/polypaca.node"));
-  return addon.machine().onednn === "" ? "this build has no oneDNN" : undefined;
+  return machine().onednn === "" ? "this build has no oneDNN" : undefined;
+}
+
+/** Why CUDA's kernels cannot be run here as C++, or undefined. */
+function withoutEmulator() {
+  return machine().cudaEmulator ? undefined : "this build has no emulator (POLYPACA_EMULATOR=ON npm run build)";
 }
 
 const stages = [
@@ -22,6 +30,7 @@ const stages = [
   ["goldens on the node-gyp build", process.execPath, [...vitest, "test/goldens.test.ts"], { POLYPACA_ADDON: gypAddon }],
   ["build of the C++ tests", "cmake", ["--build", cmakeBuild, "--config", "Release", "--target", "attention_test"], {}],
   ["attention against its formulas, every instruction set", join(cmakeBuild, "native-test/attention_test"), [], {}],
+  ["planted faults, each found by the emulator", join(cmakeBuild, "native-test/emulator_test"), [], {}, withoutEmulator],
   ["goldens and ops with AVX2", process.execPath, [...vitest, "test/goldens.test.ts", "test/ops"], { POLYPACA_ISA: "avx2" }],
   [
     "goldens and ops without vector extensions",

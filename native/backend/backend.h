@@ -85,13 +85,21 @@ struct ProductShape {
   bool masked = false;       // [M, K] is read through a dropout mask
 };
 
+/// Where trained values lie. Either fp32, perhaps with a bf16 copy for the products; or halves of an fp32 (core/dtype.h): the copy and
+/// what is missing to it, 4 bytes instead of 6.
+struct MasterValues {
+  float* fp32 = nullptr;         // null where the values are halves
+  bf16* copy = nullptr;          // what products read; null when computing in fp32
+  int16_t* remainder = nullptr;  // with `copy` and without `fp32`
+  POLYPACA_INLINE MasterValues at(int64_t i) const { return {fp32 ? fp32 + i : nullptr, copy ? copy + i : nullptr, remainder ? remainder + i : nullptr}; }
+};
+
 /// One contiguous run of trained values for the optimiser. All pointers to `count` elements.
 struct AdamWRange {
-  float* master = nullptr;   // fp32 values, updated in place
+  MasterValues master;       // updated in place
   float* m = nullptr;        // first moment
   float* v = nullptr;        // second moment
   const float* grad = nullptr;
-  bf16* copy = nullptr;      // bf16 copy for the products, rewritten; null when computing in fp32
   int64_t count = 0;
   float weight_decay = 0.0f;
 };
@@ -101,11 +109,10 @@ constexpr int64_t kMomentBlock = 256;
 
 /// As AdamWRange, with moments as 8-bit codes of dynamic tree quantisation. Blocks start every kMomentBlock values; the last may be short.
 struct AdamW8bitRange {
-  float* master = nullptr;
+  MasterValues master;
   uint8_t *m = nullptr, *v = nullptr;              // [count] codes: signed map, unsigned map
   float *m_scale = nullptr, *v_scale = nullptr;    // [blocks] largest magnitude of each block; 0: all of it is zero, whatever the codes
   const float* grad = nullptr;
-  bf16* copy = nullptr;
   int64_t count = 0;
   float weight_decay = 0.0f;
 };
@@ -156,6 +163,8 @@ class Backend {
   virtual void convert(Matrix dst, Matrix src, int64_t rows, int64_t cols) = 0;
   /// dst = scale * src, converted; [rows, cols].
   virtual void scaled_copy(Matrix dst, Matrix src, int64_t rows, int64_t cols, float scale) = 0;
+  /// dst fp32 [count] = the values that halves make together.
+  virtual void join_halves(float* dst, const bf16* value, const int16_t* remainder, int64_t count) = 0;
   /// y[i] = x[indices[i]] for n rows of C.
   virtual void gather_rows(Matrix y, Matrix x, const int32_t* indices, int64_t n, int64_t C) = 0;
   /// x[indices[i]] = y[i] for n rows of C, every other of the N rows is set to zero. Indices ascend.

@@ -395,20 +395,50 @@ AdamWOptions adamw_options(Args& a) {
   return options;
 }
 
-/// withCopy: also the bf16 copy.
+/// form: "fp32" (default), "copied": also the bf16 copy, "split": master goes in and comes out as halves, whose value is in copy.
+struct ProbedMaster {
+  MasterValues values;
+  float* master;  // what the result shows
+
+  ProbedMaster(Args& a, int64_t count) : master(a.output_floats("master", count)) {
+    const std::string form = a.has("form") ? a.text("form") : "fp32";
+    if (form != "fp32") values.copy = static_cast<bf16*>(a.output("copy", 1, count, DType::bf16).data);
+    if (form != "split") {
+      values.fp32 = master;
+      return;
+    }
+    std::vector<float> whole(static_cast<size_t>(count));
+    a.backend().copy_out(whole.data(), master, count * 4);
+    std::vector<bf16> value;
+    std::vector<int16_t> remainder;
+    for (float x : whole) {
+      const SplitFloat halves = split(x);
+      value.push_back(halves.value);
+      remainder.push_back(halves.remainder);
+    }
+    values.remainder = static_cast<int16_t*>(a.scratch(count * 2));
+    a.backend().copy_in(values.copy, value.data(), count * 2);
+    a.backend().copy_in(values.remainder, remainder.data(), count * 2);
+  }
+  void finish(Backend& b, int64_t count) const {
+    if (values.remainder) b.join_halves(master, values.copy, values.remainder, count);
+  }
+};
+
 void adamw(Backend& b, Args& a) {
   AdamWRange range;
   range.count = a.length("master");
-  range.master = a.output_floats("master", range.count);
+  const ProbedMaster master(a, range.count);
+  range.master = master.values;
   range.m = a.output_floats("m", range.count);
   range.v = a.output_floats("v", range.count);
   range.grad = a.floats("grad", range.count);
-  if (a.flag("withCopy", false)) range.copy = static_cast<bf16*>(a.output("copy", 1, range.count, DType::bf16).data);
   range.weight_decay = float(a.number("weightDecay", 0.0));
   b.adamw(range, adamw_options(a));
+  master.finish(b, range.count);
 }
 
-/// mCodes, vCodes: Int32Array; what becomes of them is newMCodes, newVCodes. mScale, vScale: one element a block. withCopy as above.
+/// mCodes, vCodes: Int32Array; what becomes of them is newMCodes, newVCodes. mScale, vScale: one element a block. form as above.
 void adamw8bit(Backend& b, Args& a) {
   AdamW8bitRange range;
   const int64_t count = a.length("master"), blocks = (count + kMomentBlock - 1) / kMomentBlock;
@@ -427,15 +457,16 @@ void adamw8bit(Backend& b, Args& a) {
     b.copy_in(a.output_floats(name, count), values.data(), count * 4);
   };
   range.count = count;
-  range.master = a.output_floats("master", count);
+  const ProbedMaster master(a, count);
+  range.master = master.values;
   range.m = upload("mCodes");
   range.v = upload("vCodes");
   range.m_scale = a.output_floats("mScale", blocks);
   range.v_scale = a.output_floats("vScale", blocks);
   range.grad = a.floats("grad", count);
-  if (a.flag("withCopy", false)) range.copy = static_cast<bf16*>(a.output("copy", 1, count, DType::bf16).data);
   range.weight_decay = float(a.number("weightDecay", 0.0));
   b.adamw8bit(range, adamw_options(a));
+  master.finish(b, count);
   download("newMCodes", range.m);
   download("newVCodes", range.v);
 }

@@ -11,6 +11,7 @@ namespace {
 
 void CudaBackend::convert(Matrix, Matrix, int64_t, int64_t) { missing("convert"); }
 void CudaBackend::scaled_copy(Matrix, Matrix, int64_t, int64_t, float) { missing("scaled_copy"); }
+void CudaBackend::join_halves(float*, const bf16*, const int16_t*, int64_t) { missing("join_halves"); }
 void CudaBackend::gather_rows(Matrix, Matrix, const int32_t*, int64_t, int64_t) { missing("gather_rows"); }
 void CudaBackend::scatter_rows(Matrix, int64_t, Matrix, const int32_t*, int64_t, int64_t) { missing("scatter_rows"); }
 void CudaBackend::linear_backward_bias(float*, Matrix, int64_t, int64_t) { missing("linear_backward_bias"); }

@@ -47,7 +47,7 @@ MemoryPlan plan_memory(const Model& m, const TrainerOptions& options) {
   const int64_t trained = options.full ? matrices + vectors : adapters;
   plan.gradients = trained * 4;
   const int64_t moments = options.quantized_moments ? QuantizedMoments::bytes(options.full ? m.parameters : m.adapter_parameters) : trained * 8;
-  plan.optimizer = moments + (options.full && low ? matrices * 4 : 0);
+  plan.optimizer = moments + (options.full && low ? matrices * 2 : 0);
   Workspace ws = Decoder(const_cast<Model&>(m)).plan_training(options.recompute, options.micro_batch_tokens, options.full);
   plan.head = ws.head_bytes;
   plan.activations = ws.total_bytes - ws.head_bytes;

@@ -53,7 +53,7 @@ void Trainer::release() {
     values->release_gradient();
     values->release_moments();
   }
-  if (m.options.dtype == DType::bf16) m.matrices.release_fp32();
+  if (m.options.dtype == DType::bf16) m.matrices.release_remainder();
   if (m.is_trained) {
     m.is_trained = false;
     m.weights_changed();
@@ -135,7 +135,7 @@ void Trainer::update(const AdamWOptions& options) {
     return;
   }
   for (const FlatValues* values : trained_spaces()) {
-    model_->backend->adamw({values->fp32, values->m, values->v, values->grad, values->low, values->count(), decay(*values)}, options);
+    model_->backend->adamw({values->masters(), values->m, values->v, values->grad, values->count(), decay(*values)}, options);
   }
 }
 
@@ -157,7 +157,7 @@ std::vector<Trainer::StateTensor> Trainer::state() const {
     const auto add = [&](const char* prefix, StoredDType dtype, void* data, const std::vector<int64_t>& shape, bool is_master = false) {
       list.push_back({prefix + p.name, &p, shape, dtype, data, is_master});
     };
-    if (masters) add("master.", StoredDType::f32, values.fp32 + p.offset, p.shape, true);
+    if (masters) add("master.", StoredDType::f32, nullptr, p.shape, true);
     if (!quantized_) {
       add("exp_avg.", StoredDType::f32, values.m + p.offset, p.shape);
       add("exp_avg_sq.", StoredDType::f32, values.v + p.offset, p.shape);
@@ -179,6 +179,7 @@ std::vector<Trainer::StateTensor> Trainer::state() const {
 }
 
 void Trainer::read_state(const StateTensor& tensor, float* dst, int64_t first, int64_t n) const {
+  if (tensor.is_master) return model_->read(*tensor.parameter, dst, first, n);
   if (tensor.dtype == StoredDType::f32) return model_->backend->copy_out(dst, static_cast<float*>(tensor.data) + first, n * 4);
   std::vector<uint8_t> codes(static_cast<size_t>(n));
   model_->backend->copy_out(codes.data(), static_cast<uint8_t*>(tensor.data) + first, n);
@@ -186,12 +187,8 @@ void Trainer::read_state(const StateTensor& tensor, float* dst, int64_t first, i
 }
 
 void Trainer::write_state(const StateTensor& tensor, const float* src, int64_t first, int64_t n) {
-  if (tensor.dtype == StoredDType::f32) {
-    model_->backend->copy_in(static_cast<float*>(tensor.data) + first, src, n * 4);
-    // The copy that products read follows the master it is rounded from.
-    if (tensor.is_master) model_->write(*tensor.parameter, src, first, n);
-    return;
-  }
+  if (tensor.is_master) return model_->write(*tensor.parameter, src, first, n);
+  if (tensor.dtype == StoredDType::f32) return model_->backend->copy_in(static_cast<float*>(tensor.data) + first, src, n * 4);
   const std::vector<uint8_t> codes(src, src + n);
   model_->backend->copy_in(static_cast<uint8_t*>(tensor.data) + first, codes.data(), n);
 }

@@ -4,9 +4,11 @@
 //   - no thread reads shared memory that nobody wrote in this block, or that a copy_async in flight will write;
 //   - no two threads touch the same two bytes of shared memory, one of them writing, without sync_threads between (or sync_warp,
 //     in one warp). Single bytes are compared as bytes; the reads of single bytes are not remembered;
+//   - the same of global memory, for two warps of a block; and no block reads or writes what another one of the launch writes:
+//     blocks have no order. Atomics may;
 //   - all lanes of a warp meet in the same warp operation; mma and ldmatrix have all 32;
 //   - all threads of a block pass the same number of sync_threads.
-// Shared memory starts as 0xFF (NaN) in every block. Not covered: order between blocks, bank conflicts, timing, and the rounding of
+// Shared memory starts as 0xFF (NaN) in every block. Not covered: bank conflicts, timing, and the rounding of
 // the fast_* approximations.
 #pragma once
 #include <cstdint>
@@ -58,7 +60,7 @@ struct Warp {
   } slots[kLanes];
 };
 
-/// Who touched two bytes of shared memory last. Epochs count sync_threads over all blocks, so that nothing is cleared between blocks.
+/// Who touched two bytes of shared memory last. Epochs (never 0) count sync_threads over all blocks, so that nothing is cleared between blocks.
 struct SharedCell {
   uint32_t write_epoch = 0, write_warp_epoch = 0, read_epoch = 0, read_warp_epoch = 0;
   uint16_t writer = 0, reader = 0;
@@ -69,15 +71,23 @@ struct SharedCell {
   uint32_t in_flight_block = 0;
 };
 
+/// Who touched two bytes of global memory last. Two warps of a block are not ordered between barriers, two blocks never are.
+struct GlobalCell {
+  uint32_t write_epoch = 0, read_epoch = 0;
+  uint16_t writer = 0, reader = 0;  // threads; kManyReaders
+};
+constexpr uint16_t kManyReaders = 0xFFFF;
+
 struct MemoryRange {
   uintptr_t begin = 0, bytes = 0;
+  GlobalCell* cells = nullptr;  // null: there was no memory for them, nothing is compared
 };
 
 struct Block {
   const Launch* launch = nullptr;
   Extent index;
   int64_t linear_index = 0;
-  uint32_t epoch = 0, first_epoch = 0;
+  uint32_t epoch = 0, first_epoch = 0, launch_epoch = 0;
   uint32_t serial = 0;  // over all blocks
   bool copies_land_early = false;
   uint64_t random = 0;
@@ -109,6 +119,8 @@ void leave_warp(Block& block, Thread& thread);
 enum class Access : uint8_t { read, write, atomic };
 /// Reports where `thread` may not touch [p, p + bytes); remembers what it touched.
 void check_access(Block& block, Thread& thread, const void* p, uint32_t bytes, Access access, bool aligned, const void* code);
+/// Forgets who touched global memory.
+void forget_global_accesses();
 /// A copy_async was issued to, or has landed in, shared memory.
 void check_copy_issued(Block& block, Thread& thread, const void* shared, uint32_t bytes, const void* code);
 void note_copy_landed(Block& block, Thread& thread, const void* shared, uint32_t bytes);

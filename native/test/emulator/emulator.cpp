@@ -248,6 +248,13 @@ void require_ended_alike(Block& block) {
   }
 }
 
+/// After four billion barriers: nothing remembered may look as if it came later.
+void restart_epochs(Block& block) {
+  block.epoch = 0;
+  for (SharedCell& cell : block.cells) cell = {};
+  forget_global_accesses();
+}
+
 void run_block(Block& block) {
   running = &block;
   switch_from(block, &block.host_stack_pointer);
@@ -284,6 +291,8 @@ void run(const Launch& launch) {
   m.prepare();
   Block& block = m.block;
   block.launch = &launch;
+  if (block.epoch > 0xF0000000u) restart_epochs(block);
+  block.launch_epoch = block.epoch + 1;
   memcpy(block.arguments, launch.packed, size_t(launch.packed_bytes));
   const int64_t blocks = launch.grid.x * launch.grid.y * launch.grid.z;
   // Blocks in an order drawn by the seed: start + i * step visits each once where step shares no factor with their number.

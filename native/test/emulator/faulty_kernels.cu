@@ -261,6 +261,36 @@ void run_mixed() {
   for (int i = 0; i < 64; ++i) require(y[i] == 63 * 64 / 2 + 4 + (i / 2 % 2 == 0 || i >= 60 ? 100 * i : 0), "mixed: wrong element");
 }
 
+// ---- global memory between warps and between blocks ----
+
+enum class GlobalFault { none, warp_reads_unordered, warps_write_the_same, blocks_write_the_same, block_reads_another };
+
+template <GlobalFault kFault>
+KERNEL BOUNDS(64, 1) void neighbours(int32_t* y, int32_t* x, int32_t* total) {
+  const int thread = int(threadIdx.x), i = int(blockIdx.x) * 64 + thread;
+  x[i] = i;
+  if (kFault != GlobalFault::warp_reads_unordered) sync_threads();
+  int value = x[i ^ 32];
+  if (kFault == GlobalFault::block_reads_another && thread == 7) value = x[(i + 64) % int(gridDim.x * 64)];
+  y[i] = value;
+  if (kFault == GlobalFault::warps_write_the_same && thread % 32 == 0) *total = i;
+  if (kFault == GlobalFault::blocks_write_the_same && thread == 0) *total = i;
+  atomic_add(total + 1, 1);
+}
+
+template <GlobalFault kFault>
+void run_neighbours() {
+  constexpr int kBlocks = 3;
+  const Stream stream;
+  Buffer<int32_t> y(kBlocks * 64), x(kBlocks * 64), total(2);
+  total.fill([](int64_t) { return 0; });
+  for (int times = 1; times <= 2; ++times) {  // what an earlier launch touched is no conflict
+    launch(neighbours<kFault>, Grid(kBlocks), 64, 0, stream, y.data(), x.data(), total.data());
+    for (int i = 0; i < kBlocks * 64; ++i) require(y[i] == (i ^ 32), "neighbours: wrong element");
+    require(total[1] == times * kBlocks * 64, "neighbours: wrong count");
+  }
+}
+
 // ---- every block and thread runs, arguments of any kind arrive ----
 
 struct Weights {
@@ -312,6 +342,11 @@ const std::vector<KernelCase>& kernel_cases() {
       {"a pointer to host memory", "in no buffer of the device", run_copy<CopyFault::read_of_host_memory>},
       {"memory that was released", "in no buffer of the device", run_copy_from_released},
       {"bytes, atomics, votes, small copies", nullptr, run_mixed},
+      {"global memory between warps", nullptr, run_neighbours<GlobalFault::none>},
+      {"a warp that reads what another may not have written", "with no sync_threads between", run_neighbours<GlobalFault::warp_reads_unordered>},
+      {"two warps that write the same element", "wrote with no sync_threads between", run_neighbours<GlobalFault::warps_write_the_same>},
+      {"two blocks that write the same element", "which another block of this launch wrote", run_neighbours<GlobalFault::blocks_write_the_same>},
+      {"a block that reads what another writes", "which another block of this launch", run_neighbours<GlobalFault::block_reads_another>},
       {"all blocks and threads, arguments", nullptr, run_count_all},
   };
   return cases;

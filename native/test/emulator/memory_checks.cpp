@@ -1,6 +1,8 @@
 // Every access of a kernel, seen: kernels are compiled with g++'s -fsanitize=thread, which calls __tsan_read4 and its kin before
 // each access; here they are ours instead of that sanitizer's library. In host code of the same files they return at once.
 #include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <map>
@@ -16,13 +18,15 @@ namespace {
 
 struct Registry {
   std::shared_mutex mutex;
-  std::map<uintptr_t, uintptr_t> ranges;  // begin to bytes
+  std::map<uintptr_t, MemoryRange> ranges;  // by begin
 };
 
 Registry& registry() {
   static Registry* one = new Registry;
   return *one;
 }
+
+size_t cells_of(uintptr_t bytes) { return bytes / 2 + 1; }
 
 /// The registered range that `address` is in; 0 bytes where there is none.
 MemoryRange find_range(uintptr_t address) {
@@ -31,7 +35,7 @@ MemoryRange find_range(uintptr_t address) {
   auto after = r.ranges.upper_bound(address);
   if (after == r.ranges.begin()) return {};
   --after;
-  return address - after->first < after->second ? MemoryRange{after->first, after->second} : MemoryRange{};
+  return address - after->first < after->second.bytes ? after->second : MemoryRange{};
 }
 
 /// Tables of constants: a kernel may read what its own module has in read-only segments.
@@ -58,33 +62,67 @@ const char* verb(Access access) { return access == Access::read ? "reads " : acc
 
 std::string bytes_at(uint32_t bytes) { return std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes"); }
 
-void check_global(Block& block, Thread& thread, uintptr_t address, uint32_t bytes, Access access, const void* code) {
-  for (const MemoryRange& range : block.recent) {
-    if (address - range.begin < range.bytes && range.bytes - (address - range.begin) >= bytes) return;
-  }
-  const MemoryRange range = find_range(address);
-  if (range.bytes != 0) {
-    const uintptr_t left = range.bytes - (address - range.begin);
-    if (left < bytes) {
-      report(block, thread, std::string(verb(access)) + bytes_at(bytes) + " at offset " + std::to_string(address - range.begin) + " of a buffer of " + std::to_string(range.bytes) + " bytes: past its end", code);
+[[noreturn]] void report_global_race(Block& block, const Thread& thread, Access access, const MemoryRange& range, uintptr_t offset, uint32_t bytes, uint32_t epoch, uint16_t other, const char* what, const void* code) {
+  std::string who = "another block of this launch ";
+  if (epoch >= block.first_epoch) who = other == kManyReaders ? "other threads " : "thread " + std::to_string(other) + " ";
+  const char* missing = epoch >= block.first_epoch ? " with no sync_threads between" : ": blocks have no order";
+  report(block, thread, std::string(verb(access)) + bytes_at(bytes) + " at offset " + std::to_string(offset) + " of a buffer of " + std::to_string(range.bytes) + " bytes, which " + who + what + missing, code);
+}
+
+/// Whether an access in `epoch` by `other` may come before or after what `thread` does now. One warp's own order is left to it.
+bool unordered_global(const Block& block, const Thread& thread, uint32_t epoch, uint16_t other) {
+  if (epoch < block.launch_epoch) return false;
+  if (epoch < block.first_epoch) return true;
+  return epoch == block.epoch && other / kLanes != thread.warp;
+}
+
+void compare_global(Block& block, Thread& thread, const MemoryRange& range, uintptr_t offset, uint32_t bytes, Access access, const void* code) {
+  if (!range.cells || access == Access::atomic) return;
+  for (GlobalCell *cell = range.cells + offset / 2, *last = range.cells + (offset + bytes - 1) / 2; cell <= last; ++cell) {
+    if (unordered_global(block, thread, cell->write_epoch, cell->writer)) report_global_race(block, thread, access, range, offset, bytes, cell->write_epoch, cell->writer, "wrote", code);
+    if (access == Access::write) {
+      if (unordered_global(block, thread, cell->read_epoch, cell->reader)) report_global_race(block, thread, access, range, offset, bytes, cell->read_epoch, cell->reader, "read", code);
+      cell->write_epoch = block.epoch;
+      cell->writer = uint16_t(thread.index);
+    } else {
+      const bool others = cell->read_epoch == block.epoch && cell->reader / kLanes != thread.warp;
+      cell->reader = others ? kManyReaders : uint16_t(thread.index);
+      cell->read_epoch = block.epoch;
     }
-    for (int i = 3; i > 0; --i) block.recent[i] = block.recent[i - 1];
-    block.recent[0] = range;
-    return;
   }
-  if (access == Access::read && in_read_only_segment(address)) return;
+}
+
+/// No buffer holds the address: says where it is.
+[[noreturn]] void report_outside(Block& block, const Thread& thread, uintptr_t address, uint32_t bytes, Access access, const void* code) {
   std::string nearest;
-  if (address > 0) {
-    for (uintptr_t back = 1; back <= 4096; back *= 2) {
-      const MemoryRange before = find_range(address - back);
-      if (before.bytes == 0) continue;
-      nearest = ", " + std::to_string(address - before.begin - before.bytes) + " bytes past the end of a buffer of " + std::to_string(before.bytes);
-      break;
-    }
+  for (uintptr_t back = 1; back <= 4096 && back <= address; back *= 2) {
+    const MemoryRange before = find_range(address - back);
+    if (before.bytes == 0) continue;
+    nearest = ", " + std::to_string(address - before.begin - before.bytes) + " bytes past the end of a buffer of " + std::to_string(before.bytes);
+    break;
   }
   char digits[32];
   snprintf(digits, sizeof digits, "0x%zx", size_t(address));
   report(block, thread, std::string(verb(access)) + bytes_at(bytes) + " at " + digits + ", which is in no buffer of the device" + nearest, code);
+}
+
+void check_global(Block& block, Thread& thread, uintptr_t address, uint32_t bytes, Access access, const void* code) {
+  for (const MemoryRange& range : block.recent) {
+    const uintptr_t offset = address - range.begin;
+    if (offset < range.bytes && range.bytes - offset >= bytes) return compare_global(block, thread, range, offset, bytes, access, code);
+  }
+  const MemoryRange range = find_range(address);
+  if (range.bytes == 0) {
+    if (access == Access::read && in_read_only_segment(address)) return;
+    report_outside(block, thread, address, bytes, access, code);
+  }
+  const uintptr_t offset = address - range.begin;
+  if (range.bytes - offset < bytes) {
+    report(block, thread, std::string(verb(access)) + bytes_at(bytes) + " at offset " + std::to_string(offset) + " of a buffer of " + std::to_string(range.bytes) + " bytes: past its end", code);
+  }
+  for (int i = 3; i > 0; --i) block.recent[i] = block.recent[i - 1];
+  block.recent[0] = range;
+  compare_global(block, thread, range, offset, bytes, access, code);
 }
 
 // ---- shared memory ----
@@ -206,15 +244,27 @@ void note_copy_landed(Block& block, Thread& thread, const void* shared, uint32_t
 }
 
 void register_memory(void* data, int64_t bytes) {
+  const MemoryRange range{reinterpret_cast<uintptr_t>(data), uintptr_t(bytes), static_cast<GlobalCell*>(calloc(cells_of(uintptr_t(bytes)), sizeof(GlobalCell)))};
   Registry& r = registry();
   const std::unique_lock lock(r.mutex);
-  r.ranges[reinterpret_cast<uintptr_t>(data)] = uintptr_t(bytes);
+  r.ranges[range.begin] = range;
 }
 
 void unregister_memory(void* data) {
   Registry& r = registry();
   const std::unique_lock lock(r.mutex);
-  r.ranges.erase(reinterpret_cast<uintptr_t>(data));
+  const auto found = r.ranges.find(reinterpret_cast<uintptr_t>(data));
+  if (found == r.ranges.end()) return;
+  free(found->second.cells);
+  r.ranges.erase(found);
+}
+
+void forget_global_accesses() {
+  Registry& r = registry();
+  const std::unique_lock lock(r.mutex);
+  for (auto& [begin, range] : r.ranges) {
+    if (range.cells) memset(static_cast<void*>(range.cells), 0, cells_of(range.bytes) * sizeof(GlobalCell));
+  }
 }
 
 }  // namespace polypaca::emulator
