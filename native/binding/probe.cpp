@@ -82,10 +82,13 @@ NormKind norm_kind(const Args& a) {
   throw Error(ErrorCode::invalid_argument, "probe: \"kind\" must be \"rms\" or \"layer\", not \"" + kind + "\"");
 }
 
+/// inPlace: y is x.
 void norm_forward(Backend& b, Args& a) {
   const NormKind kind = norm_kind(a);
   const int64_t N = a.integer("N"), C = a.integer("C");
-  const Matrix x = a.matrix("x", N, C, residual_dtype(a)), y = a.output("y", N, C, a.dtype("dtype"));
+  const bool in_place = a.flag("inPlace", false);
+  const Matrix x = in_place ? a.output("x", N, C, residual_dtype(a)) : a.matrix("x", N, C, residual_dtype(a));
+  const Matrix y = in_place ? x : a.output("y", N, C, a.dtype("dtype"));
   float* mean = kind == NormKind::layer ? a.output_floats("mean", N) : nullptr;
   float* rstd = a.output_floats("rstd", N);
   b.norm_forward(kind, y, mean, rstd, x, a.floats("w", C), a.optional_floats("b", C), N, C, float(a.number("epsilon")));

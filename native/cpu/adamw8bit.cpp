@@ -6,15 +6,23 @@
 #include <float.h>
 #include <math.h>
 
+#include "core/dynamic_map.h"
 #include "cpu/adamw_coefficients.h"
 #include "cpu/cpu_backend.h"
-#include "cpu/dynamic_map.h"
 #include "cpu/rows.h"
 
 namespace polypaca::POLYPACA_ISA {
 namespace {
 
 constexpr DynamicMap kSigned = make_dynamic_map(true), kUnsigned = make_dynamic_map(false);
+
+/// Code of the nearest value; halfway, of the lower one.
+POLYPACA_INLINE int encode(const DynamicMap& map, float x) {
+  int code = 0;
+#pragma GCC unroll 8
+  for (int half = 128; half > 0; half /= 2) code += x > map.middle[code + half - 1] ? half : 0;
+  return code;
+}
 
 /// A block's scale from its largest magnitude: a subnormal one, whose inverse may overflow, counts as zero.
 POLYPACA_INLINE float scale_of(float largest) { return largest >= FLT_MIN ? largest : 0.0f; }

@@ -3,7 +3,7 @@ import { expectClose, expectSame } from "../expect-close.js";
 import { linearBackward, linearForward } from "../reference/linear.js";
 import { RandomValues } from "../reference/random-values.js";
 import { tolerance } from "../tolerances.js";
-import { computeDTypes, plus, probe, rounded, scaled } from "./probe.js";
+import { computeDTypes, plus, probe, probeRepeatedly, rounded, scaled, storedDTypes } from "./probe.js";
 
 const shapes = [
   { N: 1, rows: 5, cols: 37 },
@@ -76,5 +76,23 @@ describe.each(cases)("linear $dtype trained=$trained N=$N rows=$rows cols=$cols"
     const result = probe("linear_backward_bias", { ...settings, dy, db });
     expectClose(result.db, plus(db, gradients.db), tolerance("sum", "fp32", "backward", 4 * N));
     expect(result.db).toHaveLength(rows);
+  });
+});
+
+describe.each(storedDTypes)("linear_backward_bias %s", (dtype) => {
+  it.each([
+    { N: 1, rows: 37, padding: 3 },
+    { N: 70, rows: 300, padding: 0 },
+    { N: 200, rows: 264, padding: 8 },
+  ])("adds the column sums of $N rows of $rows, the same in every order of threads", ({ N, rows, padding }) => {
+    const random = new RandomValues(N + rows);
+    const dy = rounded(random.normal(N * rows), dtype);
+    const db = random.normal(rows);
+    const expected = dy.reduce((sums, value, i) => {
+      sums[i % rows]! += value;
+      return sums;
+    }, Float64Array.from(db));
+    const result = probeRepeatedly("linear_backward_bias", { dtype, N, rows, padding, dy, db });
+    expectClose(result.db, expected, tolerance("sum", "fp32", "backward", 4 * N));
   });
 });
