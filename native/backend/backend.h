@@ -5,13 +5,17 @@
 // H query heads, G key/value heads, D head dimension, V vocabulary, R (stacked) adapter rank.
 // "adds" and "assigns" say what an output does to what was there. All offsets are int64_t.
 #pragma once
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
+#include <vector>
 
 #include "core/dtype.h"
+#include "core/memory.h"
 #include "core/random.h"
 
 namespace polypaca {
@@ -83,6 +87,7 @@ struct ProductShape {
   DType dtype = DType::f32;  // what is multiplied
   bool prepared = false;     // [K, N] is a weight that is not trained: see prepare_weight
   bool masked = false;       // [M, K] is read through a dropout mask
+  bool rounded = false;      // [M, K] lies in memory as fp32 and is multiplied as bf16
 };
 
 /// Where trained values lie. Either fp32, perhaps with a bf16 copy for the products; or halves of an fp32 (core/dtype.h): the copy and
@@ -146,9 +151,13 @@ struct AdamWOptions {
   const StepState* state = nullptr;                   // in the back end's memory
 };
 
+/// What tells one record of queued work from another; meaning is the caller's.
+using RecordKey = std::array<int64_t, 6>;
+
 class Backend {
  public:
-  virtual ~Backend() = default;
+  Backend();
+  virtual ~Backend();
 
   // ---- memory and transfers (host pointers on one side, back-end pointers on the other) ----
   virtual std::string describe() const = 0;             // "cpu avx512 bf16, portable products, 2 threads"
@@ -157,6 +166,21 @@ class Backend {
   virtual void copy_in(void* dst, const void* host, int64_t bytes) = 0;
   virtual void copy_out(void* host, const void* src, int64_t bytes) = 0;  // waits for what was queued before
   virtual void fill_zero(void* dst, int64_t bytes) = 0;
+  /// How much may still be taken: the host's memory, unless a back end has its own.
+  virtual MemoryLimits memory() const;
+
+  // ---- the order of work ----
+  /// Runs `work`. A back end that records() may keep what it queued and launch that record when the key comes again. So for one key
+  /// `work` must queue the same operations on the same memory: what differs from call to call is in that memory. It may not copy in or
+  /// out, nor keep anything on the host. Records are forgotten when memory is released.
+  virtual void run_recorded(const RecordKey& key, const std::function<void()>& work);
+  virtual bool records() const;
+  /// A moment in the order of what is queued, for seconds_between; not inside recorded work.
+  virtual int64_t mark();
+  /// Once all that is queued is done: copy_out waits for that.
+  virtual double seconds_between(int64_t from, int64_t to) const;
+  /// Marks count from 0 again.
+  virtual void forget_marks();
 
   // ---- conversions ----
   /// dst = src, converted; [rows, cols].
@@ -252,6 +276,9 @@ class Backend {
   /// The same step with fp32 moments read from and rounded back to codes (Dettmers et al. 2022, arXiv:2110.02861). A positive second
   /// moment is never rounded to 0.
   virtual void adamw8bit(const AdamW8bitRange& range, const AdamWOptions& options) = 0;
+
+ private:
+  std::vector<double> marks_;  // seconds
 };
 
 /// What this build and machine have: filled by open_backend and shown by `doctor`.

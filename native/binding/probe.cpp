@@ -5,7 +5,9 @@
 //   device         "cpu" (default), "cuda", "cuda:<n>" or "cuda-emulated"; CUDA takes "bf16" where a tensor core multiplies
 //   dtype          "fp32" (default) or "bf16": the type of activations and compute weights. Inputs are rounded to it on the way in,
 //                  results are widened to fp32 on the way out.
-//   residualDtype  the type of the residual stream (x and dx of norms, x of the embedding, y of linear layers); default: dtype
+//   residualDtype  the type of the residual stream (x and dx of norms, x of the embedding, y and dx of linear layers and adapters);
+//                  default: dtype
+//   gradientDtype  the type of dy of linear layers and adapters, where it is the residual stream's gradient; default: dtype
 //   padding        spare columns per row of every matrix (default 0); writing there is an error
 // Outputs are in the result under their names. An argument of the same name is what they hold before the op, without one they hold
 // NaN where the op assigns and zero where it adds. Gradients that may be frozen (dw, db of norms; dA's dx) exist only where given.
@@ -27,6 +29,7 @@ namespace {
 using Args = ProbeArguments;
 
 DType residual_dtype(const Args& a) { return a.dtype("residualDtype", a.dtype("dtype")); }
+DType gradient_dtype(const Args& a) { return a.dtype("gradientDtype", a.dtype("dtype")); }
 
 float beta_of(const Args& a) { return float(a.number("beta", 0.0)); }
 
@@ -141,14 +144,14 @@ void linear_forward(Backend& b, Args& a) {
 
 void linear_backward_input(Backend& b, Args& a) {
   const int64_t N = a.integer("N"), rows = a.integer("rows"), cols = a.integer("cols");
-  const Matrix dy = a.matrix("dy", N, rows, a.dtype("dtype")), dx = a.output("dx", N, cols, residual_dtype(a));
+  const Matrix dy = a.matrix("dy", N, rows, gradient_dtype(a)), dx = a.output("dx", N, cols, residual_dtype(a));
   const PreparedWeight w(b, a, rows, cols);
   b.linear_backward_input(dx, dy, w.get(), N, beta_of(a));
 }
 
 void linear_backward_weight(Backend& b, Args& a) {
   const int64_t N = a.integer("N"), rows = a.integer("rows"), cols = a.integer("cols");
-  const Matrix dy = a.matrix("dy", N, rows, a.dtype("dtype")), x = a.matrix("x", N, cols, a.dtype("dtype"));
+  const Matrix dy = a.matrix("dy", N, rows, gradient_dtype(a)), x = a.matrix("x", N, cols, a.dtype("dtype"));
   const Matrix dw = a.output("dw", rows, cols, DType::f32);
   b.linear_backward_weight(static_cast<float*>(dw.data), dw.ld, dy, x, N, rows, cols, float(a.number("alpha", 1.0)), beta_of(a));
 }
@@ -197,7 +200,7 @@ void lora_down_forward(Backend& b, Args& a) {
 void lora_up_backward(Backend& b, Args& a) {
   const int64_t N = a.integer("N"), rows = a.integer("rows"), R = a.integer("R");
   const DType dtype = a.dtype("dtype");
-  const Matrix dy = a.matrix("dy", N, rows, dtype), up = a.matrix("up", rows, R, dtype), dh = a.output("dh", N, R, dtype);
+  const Matrix dy = a.matrix("dy", N, rows, gradient_dtype(a)), up = a.matrix("up", rows, R, dtype), dh = a.output("dh", N, R, dtype);
   b.lora_up_backward(dh, dy, up, N, rows, R);
 }
 
@@ -205,7 +208,7 @@ void lora_down_backward(Backend& b, Args& a) {
   const int64_t N = a.integer("N"), C = a.integer("C"), R = a.integer("R");
   const DType dtype = a.dtype("dtype");
   const Matrix dh = a.matrix("dh", N, R, dtype), x = a.matrix("x", N, C, dtype), A = a.matrix("A", R, C, dtype);
-  const Matrix dx = a.has("dx") ? a.output("dx", N, C, dtype) : Matrix{};
+  const Matrix dx = a.has("dx") ? a.output("dx", N, C, residual_dtype(a)) : Matrix{};
   b.lora_down_backward(dx, a.output_floats("dA", R * C, Absent::zero), dh, x, A, dropout_of(a, N), N, C, R);
 }
 

@@ -1,6 +1,10 @@
 // The CUDA back end: bf16 storage, fp32 sums. One object drives one device, on one stream, from one thread at a time. Each operation
 // is defined in the file of its kernels.
 #pragma once
+#include <map>
+#include <memory>
+#include <vector>
+
 #include "backend/backend.h"
 #include "cuda/namespace.h"
 #include "cuda/products.h"
@@ -22,6 +26,12 @@ class CudaBackend final : public Backend {
   void copy_in(void* dst, const void* host, int64_t bytes) override;
   void copy_out(void* host, const void* src, int64_t bytes) override;
   void fill_zero(void* dst, int64_t bytes) override;
+  MemoryLimits memory() const override;
+  void run_recorded(const RecordKey& key, const std::function<void()>& work) override;
+  bool records() const override;
+  int64_t mark() override;
+  double seconds_between(int64_t from, int64_t to) const override;
+  void forget_marks() override;
 
   // rows.cu
   void convert(Matrix dst, Matrix src, int64_t rows, int64_t cols) override;
@@ -113,6 +123,10 @@ class CudaBackend final : public Backend {
 
   DeviceProperties device_;
   Stream stream_;
+  /// Empty until its key comes a second time: the first run grows scratch memory and chooses algorithms.
+  std::map<RecordKey, Graph> graphs_;
+  std::vector<std::unique_ptr<Event>> marks_;  // kept; the first marked_ are in use
+  size_t marked_ = 0;
   std::unique_ptr<Products> products_;
   ScratchBlock scratch_[kScratchUses];
   UploadSlot slots_[kSlots];

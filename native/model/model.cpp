@@ -101,7 +101,7 @@ void Model::lay_out() {
 
 void Model::allocate_values() {
   const bool low = options.dtype == DType::bf16;
-  require_memory(matrices.count() * (low ? 2 : 4) + vectors.count() * 4, "loading the weights", options.allow_overcommit);
+  require_memory(backend->memory(), matrices.count() * (low ? 2 : 4) + vectors.count() * 4, "loading the weights", options.allow_overcommit);
   low ? matrices.allocate_low() : matrices.allocate_fp32();
   vectors.allocate_fp32();
   auto point = [&](Linear& linear) { linear.weight.value = matrices.compute(linear.offset, linear.weight.cols); };

@@ -19,7 +19,7 @@ Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Decoder> decoder,
   const bool low = m.options.dtype == DType::bf16;
   const WorkspaceKind kind = options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train;
   memory_ = plan_memory(m, options_);
-  require_memory(memory_.gradients + memory_.optimizer + memory_.activations + memory_.head + memory_.scratch, "training", m.options.allow_overcommit);
+  require_memory(m.backend->memory(), memory_.gradients + memory_.optimizer + memory_.activations + memory_.head + memory_.scratch, "training", m.options.allow_overcommit);
   try {
     if (options_.full) {
       m.is_trained = true;
@@ -89,30 +89,30 @@ StepResult Trainer::step(const std::vector<Batch>& micro_batches, float learning
   state.dropout_key[0] = key.v[0];
   state.dropout_key[1] = key.v[1];
 
-  Clock total, clock;
+  Clock total;
+  Backend& backend = *m.backend;
+  backend.forget_marks();
   Workspace& ws = decoder_->workspace(options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train, options_.micro_batch_tokens);
   decoder_->begin_step(state);
   decoder_->begin_gradients();
+  std::vector<PassMoments> moments;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     check_stop(stop);
-    clock.lap();
-    decoder_->forward(ws, micro_batches[i], tables[i], pass, stop);
-    result.forward_seconds += clock.lap();
-    const double head_forward_seconds = decoder_->head_loss(ws, tables[i], true, stop);
-    decoder_->backward(ws, tables[i], pass, stop);
-    result.forward_seconds += head_forward_seconds;
-    result.backward_seconds += clock.lap() - head_forward_seconds;
+    moments.push_back(decoder_->train_micro_batch(ws, micro_batches[i], std::move(tables[i]), pass, stop));
   }
   check_stop(stop);
-  clock.lap();
-  decoder_->finish_gradients();
+  const int64_t update_start = backend.mark();
   StepState* held = decoder_->step_state();
-  for (FlatValues* values : {&m.matrices, &m.vectors, &m.adapters}) {
-    if (values->grad) m.backend->add_squares(&held->sum_of_squares, values->grad, values->count());
-  }
-  m.backend->finish_norm(held);
-  update({options_.beta1, options_.beta2, options_.epsilon, held});
-  values_changed();
+  backend.run_recorded({kUpdateRecord, decoder_->started_gradients()}, [&] {
+    decoder_->finish_gradients();
+    for (FlatValues* values : {&m.matrices, &m.vectors, &m.adapters}) {
+      if (values->grad) backend.add_squares(&held->sum_of_squares, values->grad, values->count());
+    }
+    backend.finish_norm(held);
+    update({options_.beta1, options_.beta2, options_.epsilon, held});
+    values_changed();
+  });
+  const int64_t end = backend.mark();
   state = decoder_->read_step();  // the one wait of a step
   result.loss = state.loss_sum / double(target_tokens);
   result.grad_norm = std::sqrt(state.sum_of_squares);
@@ -120,7 +120,12 @@ StepResult Trainer::step(const std::vector<Batch>& micro_batches, float learning
     throw Error(ErrorCode::not_finite, "loss " + std::to_string(result.loss) + ", gradient norm " + std::to_string(result.grad_norm) + " at step " + std::to_string(steps_ + 1) + ": the weights were left as they were");
   }
   ++steps_;
-  result.optimizer_seconds = clock.lap();
+  for (const PassMoments& at : moments) {
+    const double head = backend.seconds_between(at.forward, at.head), head_forward = at.head_forward_share * head;
+    result.forward_seconds += backend.seconds_between(at.start, at.forward) + head_forward;
+    result.backward_seconds += head - head_forward + backend.seconds_between(at.head, at.backward);
+  }
+  result.optimizer_seconds = backend.seconds_between(update_start, end);
   result.seconds = total.lap();
   return result;
 }

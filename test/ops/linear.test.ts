@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { expectClose } from "../expect-close.js";
+import { expectClose, expectSame } from "../expect-close.js";
 import { linearBackward, linearForward } from "../reference/linear.js";
 import { RandomValues } from "../reference/random-values.js";
 import { tolerance } from "../tolerances.js";
@@ -60,6 +60,16 @@ describe.each(cases)("linear $dtype trained=$trained N=$N rows=$rows cols=$cols"
     expectClose(assigned.dw, gradients.dw, tolerance("linear", "fp32", "backward", N));
     const added = probe("linear_backward_weight", { ...settings, dy, x, dw, alpha: 0.5, beta: 1 });
     expectClose(added.dw, plus(dw, scaled(gradients.dw, 0.5)), tolerance("linear", "fp32", "backward", N));
+  });
+
+  it("backward takes the fp32 gradient of the residual stream", () => {
+    for (const [op, args, output] of [
+      ["linear_backward_input", { w }, "dx"],
+      ["linear_backward_weight", { x }, "dw"],
+    ] as const) {
+      const narrow = probe(op, { ...settings, dy, ...args });
+      expectSame(probe(op, { ...settings, gradientDtype: "fp32", dy, ...args })[output], narrow[output]);
+    }
   });
 
   it("backward_bias adds the column sums in fp32", () => {
