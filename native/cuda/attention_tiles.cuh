@@ -66,7 +66,7 @@ enum class Access { wide, narrow };
 template <int kDim, int kRows, int kBlock, int kElements, typename Row>
 DEVICE void load_pieces(bf16* tile, const Row& row, int rows, int D) {
   constexpr int kLanes = kDim / kElements < 8 ? kDim / kElements : 8, kWidth = kLanes * kElements, kAtOnce = kBlock / kLanes;
-  constexpr int kUnroll = kElements == 8 ? 8 : 1;
+  [[maybe_unused]] constexpr int kUnroll = kElements == 8 ? 8 : 1;  // g++ knows no such pragma
   const int r0 = int(threadIdx.x) / kLanes, column0 = int(threadIdx.x) % kLanes * kElements;
 #pragma unroll(kUnroll)
   for (int i = 0; i < (kRows + kAtOnce - 1) / kAtOnce; ++i) {
