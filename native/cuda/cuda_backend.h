@@ -93,7 +93,7 @@ class CudaBackend final : public Backend {
 
  private:
   /// Memory that operations use for a while: each use has a block of its own, which grows to the largest wanted and stays.
-  enum ScratchUse : uint8_t { kWorking, kRoundedInput, kBias, kScratchUses };
+  enum ScratchUse : uint8_t { kWorking, kRoundedInput, kBias, kWideOutput, kScratchUses };
 
   /// Work of this back end, in order; the calling thread's device is this back end's from then on.
   const Stream& stream();

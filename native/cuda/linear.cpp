@@ -3,7 +3,8 @@
 //   backward  dx = beta * dx + dy w;  dw = beta * dw + alpha * dy^T x          (the bias's gradient: rows.cu)
 // x [N, cols], w [rows, cols], h [N, R], up [rows, R] bf16; y, dx bf16 or fp32; dy bf16, or fp32 and then rounded to bf16 first; bias,
 // dw fp32. Sums are fp32. The adapter's share is a product of its own and comes first: the base product, which has the time, reads it
-// back while it multiplies, and where y is bf16 only the share is rounded once more.
+// back while it multiplies. Where y is bf16 the sum is made in fp32 and rounded once: rounding the share as well took a reference case
+// (06-llama-gqa, loss with the adapter) over its limit.
 #include <algorithm>
 
 #include "cuda/cublaslt_products.h"
@@ -24,14 +25,15 @@ void CudaBackend::release_weight(Weight&) {}
 int64_t CudaBackend::prepared_bytes(int64_t, int64_t, DType, bool) const { return 0; }
 
 int64_t CudaBackend::product_scratch_bytes(const ProductShape* products, int64_t count) const {
-  int64_t working = 0, rounded = 0, bias = 0;
+  int64_t working = 0, rounded = 0, bias = 0, wide = 0;
   for (int64_t i = 0; i < count; ++i) {
     const ProductShape& p = products[i];
     if (p.masked) working = std::max(working, lora_scratch_bytes(p.M, p.K, p.N));
     if (p.rounded) rounded = std::max(rounded, rounded_bytes(p.M, p.K));
     bias = std::max(bias, p.N * 4);
+    if (p.R > 0) wide = std::max(wide, p.M * p.N * 4);
   }
-  return working + rounded + bias + kProductWorkspaceBytes;
+  return working + rounded + bias + wide + kProductWorkspaceBytes;
 }
 
 /// m itself where it is bf16, else a copy of it in scratch memory. The copy lasts until the next call.
@@ -58,16 +60,21 @@ void CudaBackend::linear_forward(Matrix y, Matrix x, const Weight& w, const floa
   base.transpose_b = true;
   base.beta = beta;
   base.bias = bias_for(y, bias, w.rows);
-  if (lora.R > 0) {
-    Product share;
-    share.d = y, share.a = lora.h, share.b = lora.up;
-    share.M = N, share.N = w.rows, share.K = lora.R;
-    share.transpose_b = true;
-    share.beta = beta;
-    products().run(share, stream());
-    base.beta = 1.0f;
-  }
+  if (lora.R == 0) return products().run(base, stream());
+  const bool widens = y.dtype == DType::bf16;
+  const Matrix sum = widens ? Matrix{scratch(kWideOutput, N * w.rows * 4), DType::f32, w.rows} : y;
+  Product share;
+  share.d = sum, share.a = lora.h, share.b = lora.up;
+  share.M = N, share.N = w.rows, share.K = lora.R;
+  share.transpose_b = true;
+  if (widens && beta != 0) convert(sum, y, N, w.rows);
+  share.beta = beta;
+  products().run(share, stream());
+  base.d = sum;
+  base.beta = 1.0f;
+  base.bias = bias_for(sum, bias, w.rows);
   products().run(base, stream());
+  if (widens) convert(y, sum, N, w.rows);
 }
 
 void CudaBackend::linear_backward_input(Matrix dx, Matrix dy, const Weight& w, int64_t N, float beta) {
