@@ -5,7 +5,7 @@ import type { Addon, ComputeDType } from "../native/addon-types.js";
 import { loadAddon } from "../native/load.js";
 import { resolveDevice, resolveDType } from "../native/model.js";
 import { openProgress, type Progress, type ProgressOutput } from "../train/progress.js";
-import { type BenchCase, type BenchShape, benchCases, benchShapes, type CaseFlags, type ShapeFlags } from "./cases.js";
+import { type BenchCase, type BenchShape, type BenchShapeFlags, benchCases, benchShapes, type CaseFlags } from "./cases.js";
 import { GemmPeak, peakProducts } from "./gemm-peak.js";
 import { type KernelReport, type KernelResult, kernelPlans, measureBandwidth, measureKernels } from "./kernels.js";
 import { measureSteps } from "./measure-steps.js";
@@ -16,7 +16,7 @@ import { type BenchMachine, type BenchReport, type CaseMeasurement, caseResult, 
 import { type SweepSettings, type SweptCase, sweepReport, sweptCases } from "./sweep.js";
 import type { Method } from "./work.js";
 
-export interface BenchSettings extends ShapeFlags {
+export interface BenchSettings extends BenchShapeFlags {
   readonly methods: readonly Method[];
   /** null: both; with `peer` or `sweep` the machine's default alone. */
   readonly dtypes: readonly ComputeDType[] | null;

@@ -1,6 +1,6 @@
 /** What is measured: shapes of models, and the cases (method x dtype) on each. Plain data, so that a child process can be sent one. */
 import { PolypacaError } from "../errors.js";
-import type { ModelShape } from "../families/family.js";
+import { givenSizes, type ModelShape, type ShapeFlags } from "../families/family.js";
 import { configFromShape, type DecoderSpec, decoderSpecFromConfig, type ModelConfig, supportedModelTypes } from "../families/index.js";
 import { adapterParameterCount, parameterCount, studyLoraTargets } from "../families/parameters.js";
 import { modelPresets, presetConfig } from "../families/presets.js";
@@ -39,17 +39,11 @@ export interface LoraCase {
   readonly targets: readonly string[];
 }
 
-/** Sizes that replace a shape's own. */
-export interface ShapeFlags {
+/** Which shapes, and the batch: the sizes given replace a shape's own. */
+export interface BenchShapeFlags extends ShapeFlags {
   /** Model types; null: BLOOM, GPT-NeoX (Pythia) and LLaMA, or the preset's. */
   readonly archs: readonly string[] | null;
   readonly preset: string | null;
-  readonly hidden?: number | undefined;
-  readonly layers?: number | undefined;
-  readonly heads?: number | undefined;
-  readonly kvHeads?: number | undefined;
-  readonly intermediate?: number | undefined;
-  readonly vocab?: number | undefined;
   readonly seq: number;
   readonly microBatch: number;
 }
@@ -70,7 +64,7 @@ const defaultArchs = ["bloom", "gpt_neox", "llama"];
  * @throws PolypacaError `USAGE` for an unknown architecture or preset, or both of different kinds; `BAD_CONFIG`,
  *   `INVALID_ARGUMENT` for sizes that contradict each other
  */
-export function benchShapes(flags: ShapeFlags): BenchShape[] {
+export function benchShapes(flags: BenchShapeFlags): BenchShape[] {
   if (flags.preset !== null) return [presetShape(flags.preset, flags)];
   return (flags.archs ?? defaultArchs).map((arch) => {
     // Pythia is what people call it, gpt_neox what its config.json says.
@@ -84,7 +78,7 @@ export function benchShapes(flags: ShapeFlags): BenchShape[] {
   });
 }
 
-function presetShape(preset: string, flags: ShapeFlags): BenchShape {
+function presetShape(preset: string, flags: BenchShapeFlags): BenchShape {
   const shape = Object.hasOwn(modelPresets, preset) ? modelPresets[preset as keyof typeof modelPresets].shape : undefined;
   const config = presetConfig(preset, shape === undefined ? {} : withFlags(shape, flags));
   const modelType = String(config.model_type);
@@ -96,21 +90,12 @@ function presetShape(preset: string, flags: ShapeFlags): BenchShape {
 }
 
 /** A new hidden size brings its own number of heads and MLP width unless they are given too. */
-function withFlags(shape: ModelShape, { hidden, layers, heads, kvHeads, intermediate, vocab, seq }: ShapeFlags): ModelShape {
-  const { intermediate: usualIntermediate, maxPositions: usualPositions, ...rest } = shape;
-  const width = intermediate ?? (hidden === undefined ? usualIntermediate : undefined);
+function withFlags(shape: ModelShape, flags: BenchShapeFlags): ModelShape {
+  const { intermediate: _replaced, ...others } = shape;
+  const base = flags.hidden === undefined ? shape : { ...others, heads: usualHeads(flags.hidden) };
   // null: ALiBi, without a limit. A published limit is no limit of speed.
-  const maxPositions = usualPositions === null ? null : Math.max(usualPositions ?? 2048, seq);
-  return {
-    ...rest,
-    hidden: hidden ?? shape.hidden,
-    layers: layers ?? shape.layers,
-    heads: heads ?? (hidden === undefined ? shape.heads : usualHeads(hidden)),
-    vocab: vocab ?? shape.vocab,
-    maxPositions,
-    ...(kvHeads !== undefined && { kvHeads }),
-    ...(width !== undefined && { intermediate: width }),
-  };
+  const maxPositions = shape.maxPositions === null ? null : Math.max(shape.maxPositions ?? 2048, flags.seq);
+  return { ...base, ...givenSizes(flags), maxPositions };
 }
 
 function usualHeads(hidden: number): number {
@@ -118,7 +103,7 @@ function usualHeads(hidden: number): number {
   return hidden / headDim;
 }
 
-function shapeOf(name: string, config: ModelConfig, { seq, microBatch }: ShapeFlags): BenchShape {
+function shapeOf(name: string, config: ModelConfig, { seq, microBatch }: BenchShapeFlags): BenchShape {
   const spec = decoderSpecFromConfig(config, `the bench's ${name} shape`);
   const { modelType, hiddenSize, layers, heads, kvHeads, intermediateSize, vocabSize } = spec;
   const groups = kvHeads === heads ? "" : ` (${kvHeads} key/value)`;

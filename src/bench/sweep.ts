@@ -1,6 +1,6 @@
 /** `--sweep`: one size varies, everything else stays, and the table says how the cost per token grows. */
 import { PolypacaError } from "../errors.js";
-import { type BenchCase, type BenchShape, benchCases, benchShapes, type CaseFlags, type ShapeFlags } from "./cases.js";
+import { type BenchCase, type BenchShape, type BenchShapeFlags, benchCases, benchShapes, type CaseFlags } from "./cases.js";
 import type { CaseResult } from "./report.js";
 import type { Method } from "./work.js";
 
@@ -70,8 +70,8 @@ export interface SweptCase {
  * The cases of a sweep. With `seq`, a micro-batch holds as many sequences as make up the same number of tokens (at least one), so
  * that the length alone varies. FFT has no rank: a rank sweep measures it once.
  */
-export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: ShapeFlags, caseFlags: CaseFlags): SweptCase[] {
-  const shapeFor = (change: Partial<ShapeFlags>): BenchShape => benchShapes({ ...shapeFlags, ...change })[0]!;
+export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: BenchShapeFlags, caseFlags: CaseFlags): SweptCase[] {
+  const shapeFor = (change: Partial<BenchShapeFlags>): BenchShape => benchShapes({ ...shapeFlags, ...change })[0]!;
   if (parameter === "rank") {
     const shape = shapeFor({});
     return values.flatMap((value, i) => {
@@ -81,7 +81,7 @@ export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: Sha
   }
   const tokens = shapeFlags.seq * shapeFlags.microBatch;
   return values.flatMap((value) => {
-    const changes: Readonly<Record<Exclude<SweepParameter, "rank">, Partial<ShapeFlags>>> = {
+    const changes: Readonly<Record<Exclude<SweepParameter, "rank">, Partial<BenchShapeFlags>>> = {
       hidden: { hidden: value },
       layers: { layers: value },
       seq: { seq: value, microBatch: Math.max(1, Math.round(tokens / value)) },

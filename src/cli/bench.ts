@@ -1,20 +1,17 @@
 import type { Command } from "commander";
 import type { BenchSettings } from "../bench/bench.js";
+import type { ShapeFlags } from "../families/family.js";
 import { choiceFlag, commaList, note, numberFlag, printResult, progressOutput, stoppable } from "./output.js";
+import { addShapeFlags } from "./shape-flags.js";
 
 export function registerBench(program: Command): void {
   const size = (flag: string) => numberFlag(flag, { integer: true, min: 1 });
-  program
+  const command = program
     .command("bench")
     .description("Measures LoRA against FFT on this machine. Without flags: three small models, both methods, fp32 and bf16.")
     .option("--arch <NAMES>", "bloom, gpt_neox (Pythia), llama, baichuan; several between commas", commaList)
-    .option("--preset <NAME>", "shape of a published model: bloom-560m, pythia-160m, llama-7b, …")
-    .option("--hidden <N>", "hidden size", size("--hidden"))
-    .option("--layers <N>", "blocks", size("--layers"))
-    .option("--heads <N>", "attention heads", size("--heads"))
-    .option("--kv-heads <N>", "key/value heads (llama)", size("--kv-heads"))
-    .option("--intermediate <N>", "width of the MLP", size("--intermediate"))
-    .option("--vocab <N>", "vocabulary size", size("--vocab"))
+    .option("--preset <NAME>", "shape of a published model: bloom-560m, pythia-160m, llama-7b, …");
+  addShapeFlags(command, "vocabulary size")
     .option("--seq <N>", "tokens of a sequence", numberFlag("--seq", { integer: true, min: 2 }), 256)
     .option("--micro-batch <N>", "sequences of a step", size("--micro-batch"), 4)
     .option("--method <NAME>", "lora, fft or both", choiceFlag("--method", ["lora", "fft", "both"]), "both")
@@ -56,15 +53,9 @@ export function registerBench(program: Command): void {
     });
 }
 
-interface BenchFlags {
+interface BenchFlags extends ShapeFlags {
   readonly arch?: readonly string[];
   readonly preset?: string;
-  readonly hidden?: number;
-  readonly layers?: number;
-  readonly heads?: number;
-  readonly kvHeads?: number;
-  readonly intermediate?: number;
-  readonly vocab?: number;
   readonly seq: number;
   readonly microBatch: number;
   readonly method: "lora" | "fft" | "both";

@@ -25,6 +25,19 @@ const places = (): string[] => ["--model", join(base, "model"), "--data", join(s
 const size = ["--method", "lora", "--max-steps", "4", "--batch-size", "4", "--cutoff", "128", "--validation-size", "8"];
 const rest = ["--warmup-steps", "0", "--eval-every", "2", "--dtype", "fp32", "--device", "cpu"];
 
+describe("the sizes of a shape", () => {
+  it("are the same flags of bench and of init-model", () => {
+    const [bench, initModel] = ["bench", "init-model"].map((command) => runCli([command, "--help"]).stdout);
+    for (const flag of ["--hidden", "--layers", "--heads", "--kv-heads", "--intermediate", "--vocab"]) {
+      const line = new RegExp(`^ +${flag} <N> +[\\w/]+ [\\w/()]*`, "m");
+      expect(bench!.match(line)?.[0], flag).toBeDefined();
+      expect(bench!.match(line)![0].split(/ +/)).toEqual(initModel!.match(line)?.[0].split(/ +/));
+      expect(runCli(["init-model", "--out", join(base, "refused"), flag, "0"]).stderr).toContain(`${flag} 0: expected a whole number`);
+      expect(runCli(["bench", flag, "1.5"]).stderr).toContain(`${flag} 1.5: expected a whole number`);
+    }
+  });
+});
+
 describe("the commands in a row", () => {
   it("init-model makes a byte-level model of the shape asked for", () => {
     const shape = ["--arch", "gpt_neox", "--hidden", "32", "--layers", "1", "--heads", "2"];
