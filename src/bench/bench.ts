@@ -66,19 +66,22 @@ export async function runBench(
     cases: results,
     ratios: methodRatios(measurements),
     peer: run.peerReport(new Map(results.map((result) => [result.key, result])), cases),
-    sweep: settings.sweep && timesSteps ? sweepReport(settings.sweep, swept, results) : null,
+    sweep: settings.sweep && timesSteps ? sweepReport(settings.sweep, settings.sequenceLength, swept, results) : null,
     kernels,
     method: run.describeMethod(measurements),
   };
 }
 
 /** Flags that contradict each other. */
-function checkSettings({ steps, kernels, sweep, archs, peer }: BenchSettings): void {
+function checkSettings({ steps, kernels, sweep, archs, peer, sequenceLength }: BenchSettings): void {
   const refuse = (message: string): never => {
     throw new PolypacaError("USAGE", message);
   };
   if (steps === 0 && !kernels) refuse("--steps 0: measures nothing without --kernels. Give --steps 1 or more, or add --kernels.");
   if (steps === 0 && (sweep !== null || peer)) refuse("--steps 0: --sweep and --peer need steps. Leave --steps out.");
+  if (peer && sequenceLength !== null) {
+    refuse("--peer: has no mask that keeps the sequences of a packed row apart. Leave out --peer or --sequence-length.");
+  }
   if (sweep !== null && archs !== null && archs.length > 1) {
     refuse(`--sweep: one model at a time, --arch names ${archs.length}. Give one (default with --sweep: bloom).`);
   }

@@ -14,8 +14,10 @@ export interface BenchShape {
   /** Every size, for people and to tell shapes apart: "bloom, hidden 512, …, 4 x 256 tokens". */
   readonly description: string;
   readonly spec: DecoderSpec;
+  readonly rowTokens: number;
+  /** Of the sequences that fill a row: `rowTokens` where a row is one sequence, else less. */
   readonly sequenceLength: number;
-  /** Sequences of a step's one micro-batch. */
+  /** Rows of a step's one micro-batch. */
   readonly microBatch: number;
 }
 
@@ -44,7 +46,11 @@ export interface BenchShapeFlags extends ShapeFlags {
   /** Model types; null: BLOOM, GPT-NeoX (Pythia) and LLaMA, or the preset's. */
   readonly archs: readonly string[] | null;
   readonly preset: string | null;
+  /** Tokens of a row. */
   readonly seq: number;
+  /** Tokens of the sequences packed into a row; null: a row is one sequence. */
+  readonly sequenceLength: number | null;
+  /** Rows. */
   readonly microBatch: number;
 }
 
@@ -61,8 +67,8 @@ const defaultArchs = ["bloom", "gpt_neox", "llama"];
 /**
  * The shapes that the flags ask for.
  *
- * @throws PolypacaError `USAGE` for an unknown architecture or preset, or both of different kinds; `BAD_CONFIG`,
- *   `INVALID_ARGUMENT` for sizes that contradict each other
+ * @throws PolypacaError `USAGE` for an unknown architecture or preset, both of different kinds, or sequences that are longer than
+ *   a row; `BAD_CONFIG`, `INVALID_ARGUMENT` for sizes that contradict each other
  */
 export function benchShapes(flags: BenchShapeFlags): BenchShape[] {
   if (flags.preset !== null) return [presetShape(flags.preset, flags)];
@@ -103,16 +109,26 @@ function usualHeads(hidden: number): number {
   return hidden / headDim;
 }
 
-function shapeOf(name: string, config: ModelConfig, { seq, microBatch }: BenchShapeFlags): BenchShape {
+function shapeOf(name: string, config: ModelConfig, { seq, sequenceLength, microBatch }: BenchShapeFlags): BenchShape {
+  const packed = sequenceLength ?? seq;
+  if (packed > seq) {
+    throw new PolypacaError(
+      "USAGE",
+      `--sequence-length ${packed}: does not fit into a row of ${seq} tokens (--seq, or the values of --sweep seq). Make rows longer or sequences shorter.`,
+    );
+  }
   const spec = decoderSpecFromConfig(config, `the bench's ${name} shape`);
   const { modelType, hiddenSize, layers, heads, kvHeads, intermediateSize, vocabSize } = spec;
   const groups = kvHeads === heads ? "" : ` (${kvHeads} key/value)`;
   const description = [
     ...(name === modelType ? [modelType] : [`${name} (${modelType})`]),
     ...[`hidden ${hiddenSize}`, `${layers} layers`, `${heads} heads${groups}`, `MLP ${intermediateSize}`],
-    ...[`vocabulary ${vocabSize.toLocaleString("en-US")}`, `${microBatch} x ${seq} tokens`],
+    ...[
+      `vocabulary ${vocabSize.toLocaleString("en-US")}`,
+      `${microBatch} x ${seq} tokens${packed < seq ? ` in sequences of ${packed}` : ""}`,
+    ],
   ].join(", ");
-  return { name, description, spec, sequenceLength: seq, microBatch };
+  return { name, description, spec, rowTokens: seq, sequenceLength: packed, microBatch };
 }
 
 export interface CaseFlags {
@@ -142,6 +158,16 @@ function caseOf(shape: BenchShape, method: Method, dtype: ComputeDType, { device
   };
 }
 
-export function stepTokens({ sequenceLength, microBatch }: BenchShape): number {
-  return sequenceLength * microBatch;
+export function stepTokens({ rowTokens, microBatch }: BenchShape): number {
+  return rowTokens * microBatch;
+}
+
+/** The sequences of a step, row after row: in each row as many of `sequenceLength` as fit, and a shorter one in what is left. */
+export function stepSequences({ rowTokens, sequenceLength, microBatch }: BenchShape): number[] {
+  return Array.from({ length: microBatch }, () => cutIntoSequences(rowTokens, sequenceLength)).flat();
+}
+
+export function cutIntoSequences(tokens: number, sequenceLength: number): number[] {
+  const rest = tokens % sequenceLength;
+  return [...new Array<number>(Math.floor(tokens / sequenceLength)).fill(sequenceLength), ...(rest > 0 ? [rest] : [])];
 }

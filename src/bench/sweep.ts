@@ -15,7 +15,10 @@ export interface SweepSettings {
 
 export interface SweepReport {
   readonly parameter: SweepParameter;
+  /** Of the first point. */
   readonly shape: string;
+  /** Tokens of the sequences packed into each row; null: a row is one sequence. */
+  readonly sequenceLength: number | null;
   readonly points: readonly SweepPoint[];
 }
 
@@ -67,8 +70,8 @@ export interface SweptCase {
 }
 
 /**
- * The cases of a sweep. With `seq`, a micro-batch holds as many sequences as make up the same number of tokens (at least one), so
- * that the length alone varies. FFT has no rank: a rank sweep measures it once.
+ * The cases of a sweep. With `seq`, a micro-batch holds as many rows as make up the same number of tokens (at least one), so
+ * that their length alone varies; a `sequenceLength` of the flags stays, and rows hold more sequences of it. FFT has no rank: a rank sweep measures it once.
  */
 export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: BenchShapeFlags, caseFlags: CaseFlags): SweptCase[] {
   const shapeFor = (change: Partial<BenchShapeFlags>): BenchShape => benchShapes({ ...shapeFlags, ...change })[0]!;
@@ -91,7 +94,12 @@ export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: Ben
   });
 }
 
-export function sweepReport({ parameter }: SweepSettings, swept: readonly SweptCase[], results: readonly CaseResult[]): SweepReport {
+export function sweepReport(
+  { parameter }: SweepSettings,
+  sequenceLength: number | null,
+  swept: readonly SweptCase[],
+  results: readonly CaseResult[],
+): SweepReport {
   const byKey = new Map(results.map((result) => [result.key, result]));
   const first = new Map<string, number>();
   const points = swept.map(({ value, benchCase }): SweepPoint => {
@@ -111,5 +119,5 @@ export function sweepReport({ parameter }: SweepSettings, swept: readonly SweptC
       growth: cost / first.get(line)!,
     };
   });
-  return { parameter, shape: swept[0]!.benchCase.shape.description, points };
+  return { parameter, shape: swept[0]!.benchCase.shape.description, sequenceLength, points };
 }

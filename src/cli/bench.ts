@@ -12,8 +12,13 @@ export function registerBench(program: Command): void {
     .option("--arch <NAMES>", "bloom, gpt_neox (Pythia), llama, baichuan; several between commas", commaList)
     .option("--preset <NAME>", "shape of a published model: bloom-560m, pythia-160m, llama-7b, …");
   addShapeFlags(command, "vocabulary size")
-    .option("--seq <N>", "tokens of a sequence", numberFlag("--seq", { integer: true, min: 2 }), 256)
-    .option("--micro-batch <N>", "sequences of a step", size("--micro-batch"), 4)
+    .option("--seq <N>", "tokens of a row: one sequence without --sequence-length", numberFlag("--seq", { integer: true, min: 2 }), 256)
+    .option("--micro-batch <N>", "rows of a step", size("--micro-batch"), 4)
+    .option(
+      "--sequence-length <N>",
+      "tokens of the sequences packed into each row (default: --seq)",
+      numberFlag("--sequence-length", { integer: true, min: 2 }),
+    )
     .option("--method <NAME>", "lora, fft or both", choiceFlag("--method", ["lora", "fft", "both"]), "both")
     .option("--lora-rank <N>", "rank of the adapters", size("--lora-rank"), 8)
     .option("--lora-dropout <P>", "dropout of the adapters' input", numberFlag("--lora-dropout", { min: 0, max: 0.99 }), 0.05)
@@ -57,6 +62,7 @@ interface BenchFlags extends ShapeFlags {
   readonly arch?: readonly string[];
   readonly preset?: string;
   readonly seq: number;
+  readonly sequenceLength?: number;
   readonly microBatch: number;
   readonly method: "lora" | "fft" | "both";
   readonly loraRank: number;
@@ -73,12 +79,14 @@ interface BenchFlags extends ShapeFlags {
   readonly json?: true;
 }
 
-async function settingsOf({ arch, preset, method, dtype, steps, sweep, kernels, peer, ...rest }: BenchFlags): Promise<BenchSettings> {
+async function settingsOf(flags: BenchFlags): Promise<BenchSettings> {
+  const { arch, preset, sequenceLength, method, dtype, steps, sweep, kernels, peer, ...rest } = flags;
   const { parseSweep } = await import("../bench/sweep.js");
   return {
     ...rest,
     archs: arch ?? null,
     preset: preset ?? null,
+    sequenceLength: sequenceLength ?? null,
     methods: method === "both" ? ["lora", "fft"] : [method],
     dtypes: dtype === undefined ? null : [dtype],
     steps: steps ?? null,

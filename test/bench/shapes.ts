@@ -2,7 +2,7 @@
 import type { BenchShapeFlags } from "../../src/bench/cases.js";
 import type { BenchReport, CaseResult } from "../../src/bench/report.js";
 
-export const noShapeFlags: BenchShapeFlags = { archs: null, preset: null, seq: 256, microBatch: 4 };
+export const noShapeFlags: BenchShapeFlags = { archs: null, preset: null, seq: 256, sequenceLength: null, microBatch: 4 };
 
 /** A case as a run would report it, one second a step; `key` tells it apart. */
 export function caseResult(key: string, changes: Partial<CaseResult> = {}): CaseResult {

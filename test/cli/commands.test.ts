@@ -27,13 +27,13 @@ const rest = ["--warmup-steps", "0", "--eval-every", "2", "--dtype", "fp32", "--
 
 describe("the sizes of a shape", () => {
   it("are the same flags of bench and of init-model", () => {
-    const [bench, initModel] = ["bench", "init-model"].map((command) => runCli([command, "--help"]).stdout);
     for (const flag of ["--hidden", "--layers", "--heads", "--kv-heads", "--intermediate", "--vocab"]) {
-      const line = new RegExp(`^ +${flag} <N> +[\\w/]+ [\\w/()]*`, "m");
-      expect(bench!.match(line)?.[0], flag).toBeDefined();
-      expect(bench!.match(line)![0].split(/ +/)).toEqual(initModel!.match(line)?.[0].split(/ +/));
-      expect(runCli(["init-model", "--out", join(base, "refused"), flag, "0"]).stderr).toContain(`${flag} 0: expected a whole number`);
-      expect(runCli(["bench", flag, "1.5"]).stderr).toContain(`${flag} 1.5: expected a whole number`);
+      for (const command of [["bench"], ["init-model", "--out", join(base, "refused")]]) {
+        expect(runCli([...command, flag, "1.5"])).toMatchObject({
+          exitCode: 2,
+          stderr: expect.stringContaining(`${flag} 1.5: expected a whole number, at least 1`),
+        });
+      }
     }
   });
 });
