@@ -61,7 +61,7 @@ interface PeerJob {
   readonly arguments: readonly string[];
 }
 
-/** Steps of a peer process: as ours, the first two do not count. */
+/** Measured steps of a peer process, after its warm-up. */
 const stepsPerProcess = 3;
 const supported = ["bloom", "gpt_neox", "llama"];
 
