@@ -6,6 +6,7 @@
 #include "core/arena.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "model/normal_draws.h"
 
 namespace polypaca {
 namespace {
@@ -179,17 +180,6 @@ ParameterFiller from_sources(const std::vector<Parameter>& parameters, const std
   }
   auto reader = std::make_shared<TensorReader>();
   return [by_name, reader](const Parameter& p, float* dst, int64_t first, int64_t n) { reader->read(by_name->at(p.name), dst, first, n); };
-}
-
-/// Standard normal draws by Box and Muller from Philox; element i of parameter `stream` is a function of (seed, stream, i).
-void normal_draws(float* dst, int64_t first, int64_t n, uint64_t seed, uint32_t stream, float deviation) {
-  for (int64_t i = 0; i < n; ++i) {
-    uint64_t at = uint64_t(first + i);
-    Philox4 r = philox4x32<10>(uint32_t(at >> 1), uint32_t(at >> 33), stream, 0x4E4F524Du, uint32_t(seed), uint32_t(seed >> 32));
-    double u1 = (double(r.v[0]) + 0.5) / 4294967296.0, u2 = (double(r.v[1]) + 0.5) / 4294967296.0;
-    double radius = std::sqrt(-2.0 * std::log(u1)), angle = 2.0 * M_PI * u2;
-    dst[i] = float(deviation * radius * (at & 1 ? std::sin(angle) : std::cos(angle)));
-  }
 }
 
 }  // namespace

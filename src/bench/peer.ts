@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { PolypacaError } from "../errors.js";
 import type { ComputeDType } from "../native/addon-types.js";
 import { packageRoot } from "../native/load.js";
-import type { BenchCase, BenchShape } from "./cases.js";
+import { type BenchCase, type BenchShape, stepTokens } from "./cases.js";
 import { spreadOf } from "./statistics.js";
 import type { Method } from "./work.js";
 
@@ -61,7 +61,7 @@ interface PeerJob {
   readonly arguments: readonly string[];
 }
 
-/** Steps of a peer process: as ours, the first two do not count. */
+/** Measured steps of a peer process, after its warm-up. */
 const stepsPerProcess = 3;
 const supported = ["bloom", "gpt_neox", "llama"];
 
@@ -174,7 +174,7 @@ function jobsOf({ key, shape, method, dtype, lora }: BenchCase): PeerJob[] {
   const { modelType, hiddenSize, layers, heads, kvHeads, intermediateSize, vocabSize } = shape.spec;
   const numbers = {
     ...{ hidden: hiddenSize, layers, heads, "kv-heads": kvHeads, intermediate: intermediateSize, vocab: vocabSize },
-    ...{ seq: shape.sequenceLength, "micro-batch": shape.microBatch, steps: stepsPerProcess },
+    ...{ seq: shape.rowTokens, "micro-batch": shape.microBatch, steps: stepsPerProcess },
     ...{ "lora-rank": lora.rank, "lora-dropout": lora.dropout },
   };
   const sizes = Object.entries(numbers).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
@@ -188,7 +188,7 @@ function peerCase({ shape, method, numerics }: PeerJob, replies: readonly PeerRe
   const { median, low, high, count } = spreadOf(replies.flatMap(({ seconds }) => seconds));
   return {
     ...{ arch: shape.spec.modelType, shape: shape.description, method, numerics },
-    tokensPerSecond: (shape.sequenceLength * shape.microBatch) / median,
+    tokensPerSecond: stepTokens(shape) / median,
     ...{ stepSeconds: median, stepSecondsLow: low, stepSecondsHigh: high, steps: count },
     peakMemoryBytes: Math.max(...replies.map(({ peakMemoryBytes }) => peakMemoryBytes)),
     implementation: replies[0]!.implementation,
