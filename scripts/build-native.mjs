@@ -26,8 +26,11 @@ function has(command) {
 
 /** POLYPACA_CUDA=ON|OFF|AUTO and POLYPACA_EMULATOR=ON|OFF, where they are set; CMake keeps what it was told last. */
 function buildWithCMake() {
+  const script = "cmake-js/bin/cmake-js";
+  const out = ["--out", "build/cmake"];
   const options = ["POLYPACA_CUDA", "POLYPACA_EMULATOR"].flatMap((name) => (process.env[name] ? [`--CD${name}=${process.env[name]}`] : []));
-  run("cmake-js/bin/cmake-js", ["compile", "--out", "build/cmake", "--parallel", String(availableParallelism()), ...options], root);
+  if (options.length > 0) run(script, ["configure", ...out, ...options], root); // compile configures only where nothing was
+  run(script, ["compile", ...out, "--parallel", String(availableParallelism())], root);
 }
 
 /** node-gyp always writes to ./build: it runs in a folder of its own, so that the two builds never meet. */

@@ -1,4 +1,8 @@
 /** The public surface of polypaca. */
+export { type BenchEnvironment, runBench } from "./bench/bench.js";
+export type { BenchReport, CaseResult, MethodRatio } from "./bench/report.js";
+export type { BenchSettings } from "./bench/settings.js";
+export type { SweepReport, SweepSettings } from "./bench/sweep.js";
 export { type Checkpoint, openCheckpoint } from "./checkpoint/hf-folder.js";
 export { type Example, packStep, prepareExamples, readAlpaca } from "./data/index.js";
 export { type ErrorCode, isUsageError, PolypacaError } from "./errors.js";

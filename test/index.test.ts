@@ -47,9 +47,43 @@ describe("the library", () => {
   });
 
   it("has a function behind every command, and the presets", () => {
-    const { train, generate, initModel, inspectModel, mergeAdapter, diagnose, trainPresets, decodingPresets } = library;
-    for (const command of [train, generate, initModel, inspectModel, mergeAdapter, diagnose]) expect(command).toBeTypeOf("function");
+    const { train, generate, initModel, inspectModel, mergeAdapter, diagnose, runBench, trainPresets, decodingPresets } = library;
+    for (const command of [train, generate, initModel, inspectModel, mergeAdapter, diagnose, runBench])
+      expect(command).toBeTypeOf("function");
     expect(Object.keys(trainPresets)).toEqual(Object.keys(decodingPresets));
+  });
+
+  it("benches a tiny model, silent, with every option left out that has a default", () => {
+    const program = `
+      import { runBench } from "polypaca";
+      const { cases, ratios, peer, sweep, kernels } = await runBench({ archs: ["llama"], hidden: 32, layers: 1, vocab: 96, seq: 8, dtypes: ["fp32"], steps: 1 });
+      console.log(JSON.stringify({ cases, ratios, peer, sweep, kernels }));`;
+    writeFileSync(join(project, "bench.mjs"), program);
+    const { status, stdout, stderr } = spawnSync(process.execPath, ["bench.mjs"], { cwd: project, encoding: "utf8", env: testEnvironment });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(JSON.parse(stdout)).toMatchObject({
+      cases: [
+        { arch: "llama", method: "lora", dtype: "fp32", device: "cpu", steps: 1, tokensPerStep: 32, peakMemoryBytes: expect.any(Number) },
+        { arch: "llama", method: "fft", dtype: "fp32", device: "cpu", steps: 1, tokensPerStep: 32, utilization: expect.any(Number) },
+      ],
+      ratios: [{ arch: "llama", stepSeconds: expect.any(Number) }],
+      ...{ peer: null, sweep: null, kernels: null },
+    });
+  });
+
+  it.each([
+    [{ seq: 1 }, "--seq 1: expected a whole number, at least 2"],
+    [{ microBatch: 0.5 }, "--micro-batch 0.5"],
+    [{ sequenceLength: 1 }, "--sequence-length 1"],
+    [{ loraRank: 0 }, "--lora-rank 0"],
+    [{ loraDropout: 1 }, "--lora-dropout 1"],
+    [{ steps: -1 }, "--steps -1"],
+    [{ methods: [] }, "--method: expected at least one"],
+    [{ hidden: 0 }, "hidden"],
+    [{ steps: 0 }, "without --kernels"],
+    [{ peer: true, sequenceLength: 8 }, "--peer"],
+  ])("refuses to bench %o before anything is measured", async (settings, message) => {
+    await expect(library.runBench(settings)).rejects.toThrow(message);
   });
 
   it("inspects a model with defaults alone", async () => {

@@ -44,6 +44,15 @@ const rules = {
     }),
     backward: both({ atol: 8, rtol: 4, growth: "none", reason: "three terms that cancel in part, each of a few roundings" }),
   },
+  normWeight: {
+    forward: both({ atol: 0, rtol: 0, growth: "none", reason: "has no forward of its own" }),
+    backward: both({
+      atol: 4,
+      rtol: 2,
+      growth: "sqrt",
+      reason: "a sum of dy xhat kept in fp32, where xhat carries the roundings of mean, centring and rstd",
+    }),
+  },
   activation: {
     forward: {
       fp32: { atol: 4, rtol: 4, growth: "none", reason: "exp, erf of 2 ulp; 1 + erf cancels on the left" },

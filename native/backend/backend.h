@@ -5,13 +5,17 @@
 // H query heads, G key/value heads, D head dimension, V vocabulary, R (stacked) adapter rank.
 // "adds" and "assigns" say what an output does to what was there. All offsets are int64_t.
 #pragma once
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
+#include <vector>
 
 #include "core/dtype.h"
+#include "core/memory.h"
 #include "core/random.h"
 
 namespace polypaca {
@@ -83,15 +87,24 @@ struct ProductShape {
   DType dtype = DType::f32;  // what is multiplied
   bool prepared = false;     // [K, N] is a weight that is not trained: see prepare_weight
   bool masked = false;       // [M, K] is read through a dropout mask
+  bool rounded = false;      // [M, K] lies in memory as fp32 and is multiplied as bf16
+};
+
+/// Where trained values lie. Either fp32, perhaps with a bf16 copy for the products; or halves of an fp32 (core/dtype.h): the copy and
+/// what is missing to it, 4 bytes instead of 6.
+struct MasterValues {
+  float* fp32 = nullptr;         // null where the values are halves
+  bf16* copy = nullptr;          // what products read; null when computing in fp32
+  int16_t* remainder = nullptr;  // with `copy` and without `fp32`
+  POLYPACA_INLINE MasterValues at(int64_t i) const { return {fp32 ? fp32 + i : nullptr, copy ? copy + i : nullptr, remainder ? remainder + i : nullptr}; }
 };
 
 /// One contiguous run of trained values for the optimiser. All pointers to `count` elements.
 struct AdamWRange {
-  float* master = nullptr;   // fp32 values, updated in place
+  MasterValues master;       // updated in place
   float* m = nullptr;        // first moment
   float* v = nullptr;        // second moment
   const float* grad = nullptr;
-  bf16* copy = nullptr;      // bf16 copy for the products, rewritten; null when computing in fp32
   int64_t count = 0;
   float weight_decay = 0.0f;
 };
@@ -101,11 +114,10 @@ constexpr int64_t kMomentBlock = 256;
 
 /// As AdamWRange, with moments as 8-bit codes of dynamic tree quantisation. Blocks start every kMomentBlock values; the last may be short.
 struct AdamW8bitRange {
-  float* master = nullptr;
+  MasterValues master;
   uint8_t *m = nullptr, *v = nullptr;              // [count] codes: signed map, unsigned map
   float *m_scale = nullptr, *v_scale = nullptr;    // [blocks] largest magnitude of each block; 0: all of it is zero, whatever the codes
   const float* grad = nullptr;
-  bf16* copy = nullptr;
   int64_t count = 0;
   float weight_decay = 0.0f;
 };
@@ -139,9 +151,13 @@ struct AdamWOptions {
   const StepState* state = nullptr;                   // in the back end's memory
 };
 
+/// What tells one record of queued work from another; meaning is the caller's.
+using RecordKey = std::array<int64_t, 6>;
+
 class Backend {
  public:
-  virtual ~Backend() = default;
+  Backend();
+  virtual ~Backend();
 
   // ---- memory and transfers (host pointers on one side, back-end pointers on the other) ----
   virtual std::string describe() const = 0;             // "cpu avx512 bf16, portable products, 2 threads"
@@ -150,12 +166,29 @@ class Backend {
   virtual void copy_in(void* dst, const void* host, int64_t bytes) = 0;
   virtual void copy_out(void* host, const void* src, int64_t bytes) = 0;  // waits for what was queued before
   virtual void fill_zero(void* dst, int64_t bytes) = 0;
+  /// How much may still be taken: the host's memory, unless a back end has its own.
+  virtual MemoryLimits memory() const;
+
+  // ---- the order of work ----
+  /// Runs `work`. A back end that records() may keep what it queued and launch that record when the key comes again. So for one key
+  /// `work` must queue the same operations on the same memory: what differs from call to call is in that memory. It may not copy in or
+  /// out, nor keep anything on the host. Records are forgotten when memory is released.
+  virtual void run_recorded(const RecordKey& key, const std::function<void()>& work);
+  virtual bool records() const;
+  /// A moment in the order of what is queued, for seconds_between; not inside recorded work.
+  virtual int64_t mark();
+  /// Once all that is queued is done: copy_out waits for that.
+  virtual double seconds_between(int64_t from, int64_t to) const;
+  /// Marks count from 0 again.
+  virtual void forget_marks();
 
   // ---- conversions ----
   /// dst = src, converted; [rows, cols].
   virtual void convert(Matrix dst, Matrix src, int64_t rows, int64_t cols) = 0;
   /// dst = scale * src, converted; [rows, cols].
   virtual void scaled_copy(Matrix dst, Matrix src, int64_t rows, int64_t cols, float scale) = 0;
+  /// dst fp32 [count] = the values that halves make together.
+  virtual void join_halves(float* dst, const bf16* value, const int16_t* remainder, int64_t count) = 0;
   /// y[i] = x[indices[i]] for n rows of C.
   virtual void gather_rows(Matrix y, Matrix x, const int32_t* indices, int64_t n, int64_t C) = 0;
   /// x[indices[i]] = y[i] for n rows of C, every other of the N rows is set to zero. Indices ascend.
@@ -243,6 +276,9 @@ class Backend {
   /// The same step with fp32 moments read from and rounded back to codes (Dettmers et al. 2022, arXiv:2110.02861). A positive second
   /// moment is never rounded to 0.
   virtual void adamw8bit(const AdamW8bitRange& range, const AdamWOptions& options) = 0;
+
+ private:
+  std::vector<double> marks_;  // seconds
 };
 
 /// What this build and machine have: filled by open_backend and shown by `doctor`.

@@ -332,11 +332,15 @@ Call add_squares(Backend& b, Operands& o, const KernelShape& s) {
 Call adamw(Backend& b, Operands& o, const KernelShape& s) {
   AdamWRange range;
   range.count = s.count;
-  range.master = o.floats(s.count);
+  if (s.dtype == DType::bf16) {
+    range.master.copy = static_cast<bf16*>(o.matrix(1, s.count, DType::bf16).data);
+    range.master.remainder = reinterpret_cast<int16_t*>(o.matrix(1, s.count, DType::bf16).data);
+  } else {
+    range.master.fp32 = o.floats(s.count);
+  }
   range.m = o.floats(s.count);
   range.v = o.floats(s.count, 2.0f);
   range.grad = o.floats(s.count);
-  if (s.dtype == DType::bf16) range.copy = static_cast<bf16*>(o.matrix(1, s.count, DType::bf16).data);
   StepState state;
   AdamWOptions options;
   set_update(state, 1e-4f, options.beta1, options.beta2, 1);

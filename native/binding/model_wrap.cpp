@@ -198,7 +198,8 @@ Napi::Value ModelWrap::logits(const Napi::CallbackInfo& info) {
       Model& m = *shared.model;
       const BatchTables tables = make_tables(batch, m.spec.vocab_size, m.spec.max_positions);
       Workspace& ws = shared.decoder->workspace(WorkspaceKind::forward, tables.N);
-      shared.decoder->forward(ws, batch, tables, {}, job.stop());
+      shared.decoder->upload(ws, batch.input_ids, tables);
+      shared.decoder->forward(ws, tables, {}, job.stop());
       auto values = std::make_shared<std::vector<float>>(size_t(tables.N * m.spec.vocab_size));
       shared.decoder->logits(ws, 0, tables.N, values->data());
       return [values](Napi::Env env) { return floats_to_js(env, std::move(*values)); };
@@ -213,7 +214,8 @@ Napi::Value ModelWrap::loss(const Napi::CallbackInfo& info) {
       Model& m = *shared.model;
       const BatchTables tables = make_tables(batch, m.spec.vocab_size, m.spec.max_positions);
       Workspace& ws = shared.decoder->workspace(WorkspaceKind::forward, tables.N);
-      shared.decoder->forward(ws, batch, tables, {}, job.stop());
+      shared.decoder->upload(ws, batch.input_ids, tables);
+      shared.decoder->forward(ws, tables, {}, job.stop());
       shared.decoder->begin_step({});
       shared.decoder->head_loss(ws, tables, false, job.stop());
       const double sum = shared.decoder->read_step().loss_sum;
@@ -259,7 +261,8 @@ Napi::Value ModelWrap::gradients(const Napi::CallbackInfo& info) {
       const PassOptions pass;
       Workspace& ws = decoder.workspace(WorkspaceKind::train, tables.N);
       decoder.begin_gradients();
-      decoder.forward(ws, batch, tables, pass, job.stop());
+      decoder.upload(ws, batch.input_ids, tables);
+      decoder.forward(ws, tables, pass, job.stop());
       decoder.head_loss(ws, tables, true, job.stop());
       decoder.backward(ws, tables, pass, job.stop());
       decoder.finish_gradients();

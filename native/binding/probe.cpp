@@ -5,7 +5,9 @@
 //   device         "cpu" (default), "cuda", "cuda:<n>" or "cuda-emulated"; CUDA takes "bf16" where a tensor core multiplies
 //   dtype          "fp32" (default) or "bf16": the type of activations and compute weights. Inputs are rounded to it on the way in,
 //                  results are widened to fp32 on the way out.
-//   residualDtype  the type of the residual stream (x and dx of norms, x of the embedding, y of linear layers); default: dtype
+//   residualDtype  the type of the residual stream (x and dx of norms, x of the embedding, y and dx of linear layers and adapters);
+//                  default: dtype
+//   gradientDtype  the type of dy of linear layers and adapters, where it is the residual stream's gradient; default: dtype
 //   padding        spare columns per row of every matrix (default 0); writing there is an error
 // Outputs are in the result under their names. An argument of the same name is what they hold before the op, without one they hold
 // NaN where the op assigns and zero where it adds. Gradients that may be frozen (dw, db of norms; dA's dx) exist only where given.
@@ -27,6 +29,7 @@ namespace {
 using Args = ProbeArguments;
 
 DType residual_dtype(const Args& a) { return a.dtype("residualDtype", a.dtype("dtype")); }
+DType gradient_dtype(const Args& a) { return a.dtype("gradientDtype", a.dtype("dtype")); }
 
 float beta_of(const Args& a) { return float(a.number("beta", 0.0)); }
 
@@ -79,10 +82,13 @@ NormKind norm_kind(const Args& a) {
   throw Error(ErrorCode::invalid_argument, "probe: \"kind\" must be \"rms\" or \"layer\", not \"" + kind + "\"");
 }
 
+/// inPlace: y is x.
 void norm_forward(Backend& b, Args& a) {
   const NormKind kind = norm_kind(a);
   const int64_t N = a.integer("N"), C = a.integer("C");
-  const Matrix x = a.matrix("x", N, C, residual_dtype(a)), y = a.output("y", N, C, a.dtype("dtype"));
+  const bool in_place = a.flag("inPlace", false);
+  const Matrix x = in_place ? a.output("x", N, C, residual_dtype(a)) : a.matrix("x", N, C, residual_dtype(a));
+  const Matrix y = in_place ? x : a.output("y", N, C, a.dtype("dtype"));
   float* mean = kind == NormKind::layer ? a.output_floats("mean", N) : nullptr;
   float* rstd = a.output_floats("rstd", N);
   b.norm_forward(kind, y, mean, rstd, x, a.floats("w", C), a.optional_floats("b", C), N, C, float(a.number("epsilon")));
@@ -138,14 +144,14 @@ void linear_forward(Backend& b, Args& a) {
 
 void linear_backward_input(Backend& b, Args& a) {
   const int64_t N = a.integer("N"), rows = a.integer("rows"), cols = a.integer("cols");
-  const Matrix dy = a.matrix("dy", N, rows, a.dtype("dtype")), dx = a.output("dx", N, cols, residual_dtype(a));
+  const Matrix dy = a.matrix("dy", N, rows, gradient_dtype(a)), dx = a.output("dx", N, cols, residual_dtype(a));
   const PreparedWeight w(b, a, rows, cols);
   b.linear_backward_input(dx, dy, w.get(), N, beta_of(a));
 }
 
 void linear_backward_weight(Backend& b, Args& a) {
   const int64_t N = a.integer("N"), rows = a.integer("rows"), cols = a.integer("cols");
-  const Matrix dy = a.matrix("dy", N, rows, a.dtype("dtype")), x = a.matrix("x", N, cols, a.dtype("dtype"));
+  const Matrix dy = a.matrix("dy", N, rows, gradient_dtype(a)), x = a.matrix("x", N, cols, a.dtype("dtype"));
   const Matrix dw = a.output("dw", rows, cols, DType::f32);
   b.linear_backward_weight(static_cast<float*>(dw.data), dw.ld, dy, x, N, rows, cols, float(a.number("alpha", 1.0)), beta_of(a));
 }
@@ -194,7 +200,7 @@ void lora_down_forward(Backend& b, Args& a) {
 void lora_up_backward(Backend& b, Args& a) {
   const int64_t N = a.integer("N"), rows = a.integer("rows"), R = a.integer("R");
   const DType dtype = a.dtype("dtype");
-  const Matrix dy = a.matrix("dy", N, rows, dtype), up = a.matrix("up", rows, R, dtype), dh = a.output("dh", N, R, dtype);
+  const Matrix dy = a.matrix("dy", N, rows, gradient_dtype(a)), up = a.matrix("up", rows, R, dtype), dh = a.output("dh", N, R, dtype);
   b.lora_up_backward(dh, dy, up, N, rows, R);
 }
 
@@ -202,7 +208,7 @@ void lora_down_backward(Backend& b, Args& a) {
   const int64_t N = a.integer("N"), C = a.integer("C"), R = a.integer("R");
   const DType dtype = a.dtype("dtype");
   const Matrix dh = a.matrix("dh", N, R, dtype), x = a.matrix("x", N, C, dtype), A = a.matrix("A", R, C, dtype);
-  const Matrix dx = a.has("dx") ? a.output("dx", N, C, dtype) : Matrix{};
+  const Matrix dx = a.has("dx") ? a.output("dx", N, C, residual_dtype(a)) : Matrix{};
   b.lora_down_backward(dx, a.output_floats("dA", R * C, Absent::zero), dh, x, A, dropout_of(a, N), N, C, R);
 }
 
@@ -395,20 +401,50 @@ AdamWOptions adamw_options(Args& a) {
   return options;
 }
 
-/// withCopy: also the bf16 copy.
+/// form: "fp32" (default), "copied": also the bf16 copy, "split": master goes in and comes out as halves, whose value is in copy.
+struct ProbedMaster {
+  MasterValues values;
+  float* master;  // what the result shows
+
+  ProbedMaster(Args& a, int64_t count) : master(a.output_floats("master", count)) {
+    const std::string form = a.has("form") ? a.text("form") : "fp32";
+    if (form != "fp32") values.copy = static_cast<bf16*>(a.output("copy", 1, count, DType::bf16).data);
+    if (form != "split") {
+      values.fp32 = master;
+      return;
+    }
+    std::vector<float> whole(static_cast<size_t>(count));
+    a.backend().copy_out(whole.data(), master, count * 4);
+    std::vector<bf16> value;
+    std::vector<int16_t> remainder;
+    for (float x : whole) {
+      const SplitFloat halves = split(x);
+      value.push_back(halves.value);
+      remainder.push_back(halves.remainder);
+    }
+    values.remainder = static_cast<int16_t*>(a.scratch(count * 2));
+    a.backend().copy_in(values.copy, value.data(), count * 2);
+    a.backend().copy_in(values.remainder, remainder.data(), count * 2);
+  }
+  void finish(Backend& b, int64_t count) const {
+    if (values.remainder) b.join_halves(master, values.copy, values.remainder, count);
+  }
+};
+
 void adamw(Backend& b, Args& a) {
   AdamWRange range;
   range.count = a.length("master");
-  range.master = a.output_floats("master", range.count);
+  const ProbedMaster master(a, range.count);
+  range.master = master.values;
   range.m = a.output_floats("m", range.count);
   range.v = a.output_floats("v", range.count);
   range.grad = a.floats("grad", range.count);
-  if (a.flag("withCopy", false)) range.copy = static_cast<bf16*>(a.output("copy", 1, range.count, DType::bf16).data);
   range.weight_decay = float(a.number("weightDecay", 0.0));
   b.adamw(range, adamw_options(a));
+  master.finish(b, range.count);
 }
 
-/// mCodes, vCodes: Int32Array; what becomes of them is newMCodes, newVCodes. mScale, vScale: one element a block. withCopy as above.
+/// mCodes, vCodes: Int32Array; what becomes of them is newMCodes, newVCodes. mScale, vScale: one element a block. form as above.
 void adamw8bit(Backend& b, Args& a) {
   AdamW8bitRange range;
   const int64_t count = a.length("master"), blocks = (count + kMomentBlock - 1) / kMomentBlock;
@@ -427,15 +463,16 @@ void adamw8bit(Backend& b, Args& a) {
     b.copy_in(a.output_floats(name, count), values.data(), count * 4);
   };
   range.count = count;
-  range.master = a.output_floats("master", count);
+  const ProbedMaster master(a, count);
+  range.master = master.values;
   range.m = upload("mCodes");
   range.v = upload("vCodes");
   range.m_scale = a.output_floats("mScale", blocks);
   range.v_scale = a.output_floats("vScale", blocks);
   range.grad = a.floats("grad", count);
-  if (a.flag("withCopy", false)) range.copy = static_cast<bf16*>(a.output("copy", 1, count, DType::bf16).data);
   range.weight_decay = float(a.number("weightDecay", 0.0));
   b.adamw8bit(range, adamw_options(a));
+  master.finish(b, count);
   download("newMCodes", range.m);
   download("newVCodes", range.v);
 }

@@ -66,6 +66,7 @@ class ProbeArguments {
   float* optional_output_floats(const char* name, int64_t count);
   /// Memory of no interest to the caller.
   void* scratch(int64_t bytes);
+  Backend& backend() const { return *backend_; }
 
   /// A number for the result.
   void report(const char* name, double value) { numbers_.emplace_back(name, value); }

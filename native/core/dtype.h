@@ -44,6 +44,25 @@ POLYPACA_INLINE bf16 to_bf16(float x) {
 #endif
 }
 
+/// An fp32 in two halves: its bf16 value and what is missing to it. Rounding to nearest with ties up, so that the remainder is in
+/// [-2^15, 2^15) and any fp32 comes back bit for bit (ties to even would need +2^15).
+struct SplitFloat {
+  bf16 value;
+  int16_t remainder;
+};
+POLYPACA_INLINE SplitFloat split(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const uint16_t high = uint16_t((bits + 0x8000u) >> 16);
+  return {{high}, int16_t(uint16_t(bits & 0xFFFFu))};
+}
+POLYPACA_INLINE float join(bf16 value, int16_t remainder) {
+  const uint32_t bits = (uint32_t(value.bits) << 16) + uint32_t(int32_t(remainder));
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
 POLYPACA_INLINE void store(float* p, float x) { *p = x; }
 POLYPACA_INLINE void store(bf16* p, float x) { *p = to_bf16(x); }
 

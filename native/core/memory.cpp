@@ -110,10 +110,8 @@ std::string human_bytes(int64_t bytes) {
   return text;
 }
 
-void require_memory(int64_t bytes, const std::string& what, bool allow_overcommit) {
-  if (allow_overcommit) return;
-  MemoryLimits limits = memory_limits();
-  if (bytes <= limits.available) return;
+void require_memory(const MemoryLimits& limits, int64_t bytes, const std::string& what, bool allow_overcommit) {
+  if (allow_overcommit || bytes <= limits.available) return;
   throw Error(ErrorCode::out_of_memory, what + " needs " + human_bytes(bytes) + ", but " + limits.limited_by + " leaves " +
                                             human_bytes(limits.available) +
                                             ". Use a smaller --micro-batch-tokens, --recompute block, LoRA or a smaller model; "

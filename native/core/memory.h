@@ -8,8 +8,8 @@ namespace polypaca {
 
 struct MemoryLimits {
   int64_t available = 0;  // the least of free memory, what the cgroup still allows and what the address-space limit still allows
-  int64_t total = 0;      // of the machine
-  std::string limited_by; // "free memory", "the cgroup's limit", "the address-space limit (ulimit -v)"
+  int64_t total = 0;      // of the machine or device
+  std::string limited_by; // "free memory", "the cgroup's limit", "the address-space limit (ulimit -v)", "the GPU"
 };
 
 MemoryLimits memory_limits();
@@ -26,7 +26,7 @@ int64_t peak_resident_bytes();
 int64_t resident_bytes();
 
 /// Throws out_of_memory with figures where `bytes` for `what` do not fit, unless `allow_overcommit`.
-void require_memory(int64_t bytes, const std::string& what, bool allow_overcommit);
+void require_memory(const MemoryLimits& limits, int64_t bytes, const std::string& what, bool allow_overcommit);
 
 std::string human_bytes(int64_t bytes);
 

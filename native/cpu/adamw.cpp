@@ -2,8 +2,7 @@
 // and the global gradient norm.
 //   g = clip * grad;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 //   p = p (1 - lr * weight_decay) - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)
-// p, m, v, grad fp32 [count]; p, m, v are updated in place, copy (bf16, may be null) is assigned, grad is only read: one pass, each
-// byte read once. Elements do not meet, so threads change nothing. The sum of squares is double throughout (a gradient of 1e-25 must
+// m, v, grad fp32 [count]; p as MasterValues says. p, m, v are updated in place, grad is only read: one pass, each byte read once. Elements do not meet, so threads change nothing. The sum of squares is double throughout (a gradient of 1e-25 must
 // not vanish), over fixed chunks added in order: the same for any number of threads.
 #include <math.h>
 
@@ -14,21 +13,19 @@
 namespace polypaca::POLYPACA_ISA {
 namespace {
 
-template <bool kCopies>
+template <typename Master>
 POLYPACA_INLINE void update(const AdamWRange& r, const Coefficients& k, int64_t begin, int64_t end) {
-  float *p = r.master, *m = r.m, *v = r.v;
+  const Master p(r.master);
+  float *m = r.m, *v = r.v;
   const float* grad = r.grad;
-  bf16* copy = r.copy;
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) {
     const float g = k.clip * grad[i];
     const float mi = k.beta1 * m[i] + k.one_minus_beta1 * g;
     const float vi = k.beta2 * v[i] + k.one_minus_beta2 * (g * g);
-    const float pi = p[i] * k.keep - k.step_size * (mi / (sqrtf(vi) * k.inv_sqrt_correction2 + k.epsilon));
+    p.store(i, p.load(i) * k.keep - k.step_size * (mi / (sqrtf(vi) * k.inv_sqrt_correction2 + k.epsilon)));
     m[i] = mi;
     v[i] = vi;
-    p[i] = pi;
-    if constexpr (kCopies) copy[i] = to_bf16(pi);
   }
 }
 
@@ -41,11 +38,7 @@ void CpuBackend::adamw(const AdamWRange& range, const AdamWOptions& options) {
 #pragma omp parallel for schedule(static) if (range.count >= kParallelElements)
   for (int64_t begin = 0; begin < range.count; begin += kChunk) {
     const int64_t end = smaller(begin + kChunk, range.count);
-    if (range.copy) {
-      update<true>(range, k, begin, end);
-    } else {
-      update<false>(range, k, begin, end);
-    }
+    with_master(range.master, [&]<typename Master>(MasterTag<Master>) { update<Master>(range, k, begin, end); });
   }
 }
 

@@ -28,6 +28,7 @@ class CpuBackend final : public Backend {
   void fill_zero(void* dst, int64_t bytes) override;
   void convert(Matrix dst, Matrix src, int64_t rows, int64_t cols) override;
   void scaled_copy(Matrix dst, Matrix src, int64_t rows, int64_t cols, float scale) override;
+  void join_halves(float* dst, const bf16* value, const int16_t* remainder, int64_t count) override;
   void gather_rows(Matrix y, Matrix x, const int32_t* indices, int64_t n, int64_t C) override;
   void scatter_rows(Matrix x, int64_t N, Matrix y, const int32_t* indices, int64_t n, int64_t C) override;
 

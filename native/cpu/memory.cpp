@@ -87,6 +87,11 @@ void CpuBackend::scaled_copy(Matrix dst, Matrix src, int64_t rows, int64_t cols,
   });
 }
 
+void CpuBackend::join_halves(float* dst, const bf16* value, const int16_t* remainder, int64_t count) {
+#pragma omp parallel for simd schedule(static) if (parallel : count >= kParallelElements)
+  for (int64_t i = 0; i < count; ++i) dst[i] = join(value[i], remainder[i]);
+}
+
 void CpuBackend::gather_rows(Matrix y, Matrix x, const int32_t* indices, int64_t n, int64_t C) {
   with_types(y.dtype, x.dtype, [&]<typename TY, typename TX>(TypeTag<TY>, TypeTag<TX>) {
 #pragma omp parallel for schedule(static) if (n * C >= kParallelElements)

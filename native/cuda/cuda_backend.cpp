@@ -1,8 +1,10 @@
-// Memory of the CUDA back end and its traffic with the host.
+// Memory of the CUDA back end, its traffic with the host, and the order of its work.
 #include "cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "core/error.h"
 
@@ -35,9 +37,55 @@ void* CudaBackend::allocate(int64_t bytes) {
 }
 
 void CudaBackend::release(void* data) {
+  if (!data) return;
   use_device(device_.index);
+  graphs_.clear();  // one of them may use it
   release_device(data);
 }
+
+MemoryLimits CudaBackend::memory() const {
+#if defined(POLYPACA_EMULATED)
+  return memory_limits();
+#else
+  use_device(device_.index);
+  return {free_memory(), device_.total_memory, "the GPU"};
+#endif
+}
+
+// ---- the order of work ----
+
+bool CudaBackend::records() const {
+  const char* wanted = std::getenv("POLYPACA_CUDA_GRAPHS");
+  return !wanted || std::string_view(wanted) != "off";
+}
+
+void CudaBackend::run_recorded(const RecordKey& key, const std::function<void()>& work) {
+  if (!records()) return work();
+  const auto [at, is_new] = graphs_.try_emplace(key);
+  if (is_new) return work();
+  Graph& graph = at->second;
+  if (!graph.ready()) {
+    graph.begin(stream());
+    try {
+      work();
+      graph.end(stream_);
+    } catch (...) {
+      graph.abandon(stream_);
+      graphs_.erase(key);
+      throw;
+    }
+  }
+  graph.launch(stream());
+}
+
+int64_t CudaBackend::mark() {
+  if (marked_ == marks_.size()) marks_.push_back(std::make_unique<Event>());
+  marks_[marked_]->record(stream());
+  return int64_t(marked_++);
+}
+
+double CudaBackend::seconds_between(int64_t from, int64_t to) const { return marks_[size_t(to)]->seconds_since(*marks_[size_t(from)]); }
+void CudaBackend::forget_marks() { marked_ = 0; }
 
 void* CudaBackend::scratch(ScratchUse use, int64_t bytes) {
   ScratchBlock& block = scratch_[use];
@@ -51,6 +99,7 @@ void* CudaBackend::scratch(ScratchUse use, int64_t bytes) {
 }
 
 void CudaBackend::copy_in(void* dst, const void* host, int64_t bytes) {
+  if (stream().recording()) fail(ErrorCode::internal, "host memory is copied to the GPU while a graph is recorded");
   for (int64_t done = 0; done < bytes; done += kSlotBytes) {
     const int64_t count = std::min(kSlotBytes, bytes - done);
     UploadSlot& slot = slots_[next_slot_];

@@ -1,6 +1,10 @@
 // The CUDA back end: bf16 storage, fp32 sums. One object drives one device, on one stream, from one thread at a time. Each operation
 // is defined in the file of its kernels.
 #pragma once
+#include <map>
+#include <memory>
+#include <vector>
+
 #include "backend/backend.h"
 #include "cuda/namespace.h"
 #include "cuda/products.h"
@@ -22,10 +26,17 @@ class CudaBackend final : public Backend {
   void copy_in(void* dst, const void* host, int64_t bytes) override;
   void copy_out(void* host, const void* src, int64_t bytes) override;
   void fill_zero(void* dst, int64_t bytes) override;
+  MemoryLimits memory() const override;
+  void run_recorded(const RecordKey& key, const std::function<void()>& work) override;
+  bool records() const override;
+  int64_t mark() override;
+  double seconds_between(int64_t from, int64_t to) const override;
+  void forget_marks() override;
 
   // rows.cu
   void convert(Matrix dst, Matrix src, int64_t rows, int64_t cols) override;
   void scaled_copy(Matrix dst, Matrix src, int64_t rows, int64_t cols, float scale) override;
+  void join_halves(float* dst, const bf16* value, const int16_t* remainder, int64_t count) override;
   void gather_rows(Matrix y, Matrix x, const int32_t* indices, int64_t n, int64_t C) override;
   void scatter_rows(Matrix x, int64_t N, Matrix y, const int32_t* indices, int64_t n, int64_t C) override;
   void linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) override;
@@ -82,7 +93,7 @@ class CudaBackend final : public Backend {
 
  private:
   /// Memory that operations use for a while: each use has a block of its own, which grows to the largest wanted and stays.
-  enum ScratchUse : uint8_t { kWorking, kRoundedInput, kBias, kScratchUses };
+  enum ScratchUse : uint8_t { kWorking, kRoundedInput, kBias, kWideOutput, kScratchUses };
 
   /// Work of this back end, in order; the calling thread's device is this back end's from then on.
   const Stream& stream();
@@ -112,6 +123,10 @@ class CudaBackend final : public Backend {
 
   DeviceProperties device_;
   Stream stream_;
+  /// Empty until its key comes a second time: the first run grows scratch memory and chooses algorithms.
+  std::map<RecordKey, Graph> graphs_;
+  std::vector<std::unique_ptr<Event>> marks_;  // kept; the first marked_ are in use
+  size_t marked_ = 0;
   std::unique_ptr<Products> products_;
   ScratchBlock scratch_[kScratchUses];
   UploadSlot slots_[kSlots];

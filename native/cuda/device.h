@@ -7,7 +7,7 @@
 //   shared_memory<T>()        dynamic shared memory as T; the launcher passes sizeof(T). There is no static shared memory
 //   sync_threads, sync_warp   barriers; the only two things that order shared memory between threads
 //   shuffle*, ballot, warp_*  reached by all 32 lanes: guard the data, not the call. They order no memory
-//   load_16, store_16, ...    vector accesses of 16 and 8 bytes, global or shared, aligned to their size
+//   load_16, store_16, ...    vector accesses of 16 and 8 bytes, global or shared, aligned to their size; store_global_16 beside a tail
 //   copy_async_*              global to shared; lands, for this thread, at copy_async_wait: then a barrier for the others
 //   ldmatrix_*, mma_m16n8k16  tensor cores, in the fragment layouts of the PTX manual (section "Matrix fragments for mma.m16n8k16")
 //   fast_*                    approximations of the special function unit; the exact ones are sqrtf, expf, logf, erff, tanhf

@@ -12,6 +12,7 @@
 #include "cuda/runtime.h"
 #if defined(POLYPACA_EMULATED)
 #include "test/emulator/emulator.h"
+#include "test/emulator/queue.h"
 #endif
 
 namespace polypaca::POLYPACA_CUDA {
@@ -38,10 +39,12 @@ struct PackedLaunch {
 };
 
 template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), const Grid& grid, int threads, int64_t shared_bytes, const Stream&, const Arguments&... arguments) {
+void launch(void (*kernel)(Parameters...), const Grid& grid, int threads, int64_t shared_bytes, const Stream& stream, const Arguments&... arguments) {
   static_assert((std::is_trivially_copyable_v<Parameters> && ...));
   const PackedLaunch<Parameters...> packed{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
-  emulator::run({reinterpret_cast<const void*>(kernel), &PackedLaunch<Parameters...>::enter, &packed, int64_t(sizeof packed), {grid.x, grid.y, grid.z}, threads, shared_bytes, grid.at});
+  queue(stream, [=] {
+    emulator::run({reinterpret_cast<const void*>(kernel), &PackedLaunch<Parameters...>::enter, &packed, int64_t(sizeof packed), {grid.x, grid.y, grid.z}, threads, shared_bytes, grid.at});
+  });
 }
 
 #else

@@ -83,14 +83,12 @@ void copy_rows_to_device(void* to, int64_t to_pitch, const void* host, int64_t f
 void fill_bytes(void* device, uint8_t value, int64_t bytes, const Stream& stream);
 
 /// Work recorded once and launched many times. begin(), launches on the stream, end(); then launch() as often as wanted.
-/// The emulator cannot record: supported() is false there, and the caller runs its work directly each time.
 class Graph {
  public:
   Graph() = default;
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
-  static bool supported();
   void begin(const Stream& stream);
   void end(const Stream& stream);
   /// Ends a recording that failed, and drops it.

@@ -167,7 +167,6 @@ void launch_kernel(const void* kernel, const Grid& grid, int threads, int64_t sh
 Graph::~Graph() {
   if (executable_) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_));
 }
-bool Graph::supported() { return true; }
 void Graph::begin(const Stream& stream) { check(cudaStreamBeginCapture(handle_of(stream), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"); }
 void Graph::end(const Stream& stream) {
   cudaGraph_t graph = nullptr;

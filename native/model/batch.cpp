@@ -6,6 +6,54 @@
 #include "core/error.h"
 
 namespace polypaca {
+namespace {
+
+constexpr int64_t kFillerLength = 64;  // attention's cost grows with the square of a sequence's length
+
+int64_t rounded_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+}  // namespace
+
+PaddedSizes padded_sizes(const BatchTables& tables, int64_t capacity) {
+  const int64_t step = std::max<int64_t>(1, capacity / 16);
+  PaddedSizes sizes;
+  sizes.N = std::min(capacity, rounded_up(tables.N, step));
+  sizes.targets = std::min(sizes.N, rounded_up(int64_t(tables.targets.size()), step));
+  const int64_t sequences = tables.S + (sizes.N - tables.N + kFillerLength - 1) / kFillerLength;
+  for (sizes.S = 1; sizes.S < sequences;) sizes.S *= 2;
+  return sizes;
+}
+
+void pad_batch(std::vector<int32_t>& input_ids, BatchTables& t, const PaddedSizes& sizes) {
+  input_ids.resize(size_t(sizes.N), 0);
+  t.examples.resize(size_t(sizes.N), 0);
+  while (t.N < sizes.N) {
+    const int64_t length = std::min(kFillerLength, sizes.N - t.N);
+    for (int64_t i = 0; i < length; ++i) t.positions.push_back(int32_t(i));
+    t.N += length;
+    t.longest = std::max(t.longest, length);
+    t.cu_seqlens.push_back(int32_t(t.N));
+    ++t.S;
+  }
+  t.cu_seqlens.resize(size_t(sizes.S + 1), int32_t(t.N));
+  t.S = sizes.S;
+  // Rows without a target, anywhere, so that rows still ascend.
+  int64_t missing = sizes.targets - int64_t(t.targets.size());
+  std::vector<int32_t> rows, targets;
+  size_t next = 0;
+  for (int64_t row = 0; row < t.N; ++row) {
+    if (next < t.targets.size() && t.target_rows[next] == row) {
+      rows.push_back(int32_t(row));
+      targets.push_back(t.targets[next++]);
+    } else if (missing > 0) {
+      --missing;
+      rows.push_back(int32_t(row));
+      targets.push_back(-1);
+    }
+  }
+  t.target_rows = std::move(rows);
+  t.targets = std::move(targets);
+}
 
 BatchTables make_tables(const Batch& batch, int64_t vocab_size, int64_t max_positions) {
   BatchTables t;

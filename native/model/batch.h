@@ -24,4 +24,16 @@ struct BatchTables {
 /// Throws shape_mismatch or invalid_argument naming the position.
 BatchTables make_tables(const Batch& batch, int64_t vocab_size, int64_t max_positions);
 
+/// Sizes that batches are padded to where work is recorded: few, so that few records serve a run.
+struct PaddedSizes {
+  int64_t N = 0, S = 0, targets = 0;
+};
+
+/// The next sixteenth of `capacity` tokens, for tokens and for rows of the head; sequences to a power of two.
+PaddedSizes padded_sizes(const BatchTables& tables, int64_t capacity);
+
+/// Fills the batch up without changing what is learnt: tokens with id 0 in short sequences of their own, empty sequences, and rows of the
+/// head with the ignored label. `input_ids` grows with it.
+void pad_batch(std::vector<int32_t>& input_ids, BatchTables& tables, const PaddedSizes& sizes);
+
 }  // namespace polypaca

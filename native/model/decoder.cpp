@@ -47,7 +47,7 @@ Workspace& Decoder::workspace(WorkspaceKind kind, int64_t tokens) {
   }
   Arena counting;
   int64_t bytes = Workspace(spec_, backend_, shape, counting).total_bytes;
-  require_memory(bytes, "a micro-batch of " + std::to_string(shape.tokens) + " tokens", model_.options.allow_overcommit);
+  require_memory(backend_.memory(), bytes, "a micro-batch of " + std::to_string(shape.tokens) + " tokens", model_.options.allow_overcommit);
   held.arena = std::make_unique<Arena>(model_.backend, bytes);
   held.workspace = std::make_unique<Workspace>(spec_, backend_, shape, *held.arena);
   return *held.workspace;
@@ -168,12 +168,18 @@ void Decoder::forward_layer(Workspace& ws, int64_t l, int64_t N, const PassOptio
   linear_forward(ws, layer.linear[kMlpDown], kMlpDown, l, x_out, ws.hidden, s, 1, options, N);
 }
 
-void Decoder::forward(Workspace& ws, const Batch& batch, const BatchTables& tables, const PassOptions& options, const StopFlag& stop, const Attend& after_attention) {
-  const int64_t N = tables.N;
-  backend_.copy_in(ws.input_ids, batch.input_ids.data(), N * 4);
+void Decoder::upload(Workspace& ws, const std::vector<int32_t>& input_ids, const BatchTables& tables) {
+  const int64_t N = tables.N, n = int64_t(tables.targets.size());
+  backend_.copy_in(ws.input_ids, input_ids.data(), N * 4);
   backend_.copy_in(ws.positions, tables.positions.data(), N * 4);
   backend_.copy_in(ws.examples, tables.examples.data(), N * 4);
   backend_.copy_in(ws.cu_seqlens, tables.cu_seqlens.data(), (tables.S + 1) * 4);
+  backend_.copy_in(ws.target_rows, tables.target_rows.data(), n * 4);
+  backend_.copy_in(ws.targets, tables.targets.data(), n * 4);
+}
+
+void Decoder::forward(Workspace& ws, const BatchTables& tables, const PassOptions& options, const StopFlag& stop, const Attend& after_attention) {
+  const int64_t N = tables.N;
   const AttentionShape shape = model_.attention_shape(tables.longest);
   const Sequences seqs = sequences(ws, tables);
   const Attend attend = [&](int64_t layer, const LayerActivations& s) {
@@ -206,6 +212,37 @@ void Decoder::logits(Workspace& ws, int64_t first, int64_t n, float* host) {
   }
 }
 
+PassMoments Decoder::train_micro_batch(Workspace& ws, const Batch& batch, BatchTables tables, const PassOptions& options, const StopFlag& stop) {
+  const bool records = backend_.records();
+  std::vector<int32_t> input_ids = batch.input_ids;
+  if (records) {
+    pad_batch(input_ids, tables, padded_sizes(tables, ws.shape.tokens));
+    tables.longest = ws.shape.tokens;  // the tables of angles are then of one size for the whole run
+  }
+  const int64_t n = int64_t(tables.targets.size());
+  upload(ws, input_ids, tables);
+  const auto key = [&](RecordedWork part) { return RecordKey{part, tables.N, tables.S, n, started_gradients(), options.with_dropout}; };
+  PassMoments at;
+  at.start = backend_.mark();
+  backend_.run_recorded(key(kForwardRecord), [&] { forward(ws, tables, options, stop); });
+  check_stop(stop);
+  at.forward = backend_.mark();
+  double head_forward_seconds = 0;
+  backend_.run_recorded(key(kHeadRecord), [&] { head_forward_seconds = head_loss(ws, tables, true, stop); });
+  check_stop(stop);
+  at.head = backend_.mark();
+  if (n > 0) model_.head_linear().gradient_started = true;  // a record changes nothing on the host
+  backend_.run_recorded(key(kBackwardRecord), [&] { backward(ws, tables, options, stop); });
+  note_layer_gradients();
+  at.backward = backend_.mark();
+  if (records) {
+    at.head_forward_share = trains_weights() ? 1.0 / 3 : 1.0 / 2;  // by operations: one product forward, one or two backward
+  } else if (const double seconds = backend_.seconds_between(at.forward, at.head); seconds > 0) {
+    at.head_forward_share = head_forward_seconds / seconds;
+  }
+  return at;
+}
+
 double Decoder::head_loss(Workspace& ws, const BatchTables& tables, bool backward, const StopFlag& stop) {
   const int64_t n = int64_t(tables.targets.size()), C = spec_.hidden_size, V = spec_.vocab_size;
   if (n == 0) {
@@ -214,8 +251,6 @@ double Decoder::head_loss(Workspace& ws, const BatchTables& tables, bool backwar
   }
   double forward_seconds = 0;
   Clock clock;
-  backend_.copy_in(ws.target_rows, tables.target_rows.data(), n * 4);
-  backend_.copy_in(ws.targets, tables.targets.data(), n * 4);
   backend_.gather_rows(ws.head_x, ws.x_out, ws.target_rows, n, C);
   norm_forward(model_.final_norm, ws.head_normed, ws.head_mean, ws.head_rstd, ws.head_x, n);
   const Weight& weight = model_.head_weight();

@@ -152,6 +152,19 @@ void Decoder::begin_gradients() {
   if (model_.adapters.grad) backend_.fill_zero(model_.adapters.grad, model_.adapters.count() * 4);
 }
 
+int64_t Decoder::started_gradients() const {
+  return int64_t(model_.layers.front().linear[kQkv].gradient_started) | int64_t(model_.embedding.gradient_started) << 1 | int64_t(model_.head.gradient_started) << 2;
+}
+
+/// What a backward pass leaves started; said again here, because a record of it changes nothing on the host.
+void Decoder::note_layer_gradients() {
+  if (!trains_weights()) return;
+  for (Layer& layer : model_.layers) {
+    for (Linear& linear : layer.linear) linear.gradient_started = true;
+  }
+  model_.embedding.gradient_started = true;
+}
+
 void Decoder::finish_gradients() {
   if (!trains_weights()) return;
   auto clear_unless_started = [&](Linear& linear) {

@@ -98,7 +98,7 @@ class Generation {
   void allocate() {
     const int64_t rows = int64_t(searches_.size()) * beams_, head = model_.spec.kv_size(), width = size_of(model_.options.dtype);
     const int64_t cache = rows * max_length_ * head * width, tables = rows * (max_length_ + 3) * 4, logits = rows * model_.spec.vocab_size * 4;
-    require_memory(2 * cache * model_.spec.layers + tables + logits, "generation for " + std::to_string(searches_.size()) + " prompts of up to " + std::to_string(max_length_) + " tokens", model_.options.allow_overcommit);
+    require_memory(backend_.memory(), 2 * cache * model_.spec.layers + tables + logits, "generation for " + std::to_string(searches_.size()) + " prompts of up to " + std::to_string(max_length_) + " tokens", model_.options.allow_overcommit);
     auto lay_out = [&](Arena& arena) {
       k_.clear();
       v_.clear();
@@ -133,7 +133,8 @@ class Generation {
       }
       const BatchTables tables = make_tables(batch, V, model_.spec.max_positions);
       Workspace& ws = decoder_.workspace(WorkspaceKind::forward, std::max<int64_t>(tables.N, int64_t(searches_.size()) * beams_));
-      decoder_.forward(ws, batch, tables, {}, stop_, [&](int64_t layer, const LayerActivations& a) {
+      decoder_.upload(ws, batch.input_ids, tables);
+      decoder_.forward(ws, tables, {}, stop_, [&](int64_t layer, const LayerActivations& a) {
         const Decoder::Qkv qkv = decoder_.split(a.qkv);
         for (size_t p = first; p < last; ++p) {
           const int64_t at = tables.cu_seqlens[p - first];
@@ -176,13 +177,15 @@ class Generation {
     backend_.copy_in(cache_rows_, cache_rows.data(), rows * 4);
     backend_.copy_in(source_, source.data(), rows * max_length_ * 4);
     Workspace& ws = decoder_.workspace(WorkspaceKind::forward, rows);
-    decoder_.embed(ws, ids_, rows, ws.layers[0].x_in);
     const Decoder::Attend attend = [&](int64_t layer, const LayerActivations& a) {
       const Decoder::Qkv qkv = decoder_.split(a.qkv);
       backend_.attention_decode({a.attention.data, a.attention.dtype, a.attention.ld, model_.spec.head_dim}, qkv.q, qkv.k, qkv.v, k_[size_t(layer)], v_[size_t(layer)], model_.options.dtype, source_, cache_rows_, positions_, rows, max_length_, shape_);
     };
-    for (int64_t l = 0; l < model_.spec.layers; ++l) decoder_.forward_layer(ws, l, rows, {}, attend, true);
-    decoder_.head_rows(ws, ws.x_out, rows, logits_);
+    backend_.run_recorded({kDecodeRecord, rows, max_length_}, [&] {
+      decoder_.embed(ws, ids_, rows, ws.layers[0].x_in);
+      for (int64_t l = 0; l < model_.spec.layers; ++l) decoder_.forward_layer(ws, l, rows, {}, attend, true);
+      decoder_.head_rows(ws, ws.x_out, rows, logits_);
+    });
     std::vector<float> scores(size_t(rows * V));
     backend_.copy_out(scores.data(), logits_.data, rows * V * 4);
     int64_t at = 0;

@@ -6,6 +6,7 @@
 #include "core/arena.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "model/normal_draws.h"
 
 namespace polypaca {
 namespace {
@@ -41,7 +42,7 @@ Model::~Model() {
   drop(embedding.weight);
   drop(head.weight);
   drop(normalized_head);
-  for (void* p : {normalized_head.value.data, static_cast<void*>(head_inverse_norm), static_cast<void*>(rope_cos_),
+  for (void* p : {normalized_head.value.data, static_cast<void*>(head_inverse_norm), static_cast<void*>(head_chunk_), static_cast<void*>(rope_cos_),
                   static_cast<void*>(rope_sin_), static_cast<void*>(alibi_)}) {
     if (p) backend->release(p);
   }
@@ -101,7 +102,7 @@ void Model::lay_out() {
 
 void Model::allocate_values() {
   const bool low = options.dtype == DType::bf16;
-  require_memory(matrices.count() * (low ? 2 : 4) + vectors.count() * 4, "loading the weights", options.allow_overcommit);
+  require_memory(backend->memory(), matrices.count() * (low ? 2 : 4) + vectors.count() * 4, "loading the weights", options.allow_overcommit);
   low ? matrices.allocate_low() : matrices.allocate_fp32();
   vectors.allocate_fp32();
   auto point = [&](Linear& linear) { linear.weight.value = matrices.compute(linear.offset, linear.weight.cols); };
@@ -125,18 +126,29 @@ void Model::read(const Parameter& p, float* dst, int64_t first, int64_t n) const
     return;
   }
   std::vector<bf16> low(static_cast<size_t>(n));
+  std::vector<int16_t> remainder(static_cast<size_t>(n), 0);
   backend->copy_out(low.data(), values.low + p.offset + first, n * 2);
-  for (int64_t i = 0; i < n; ++i) dst[i] = to_float(low[size_t(i)]);
+  if (values.remainder) backend->copy_out(remainder.data(), values.remainder + p.offset + first, n * 2);
+  for (int64_t i = 0; i < n; ++i) dst[i] = join(low[size_t(i)], remainder[size_t(i)]);
 }
 
 void Model::write(const Parameter& p, const float* src, int64_t first, int64_t n) {
   FlatValues& values = space(p.space);
   if (values.fp32) backend->copy_in(values.fp32 + p.offset + first, src, n * 4);
-  if (values.low) {
-    std::vector<bf16> low(static_cast<size_t>(n));
+  if (!values.low) return;
+  std::vector<bf16> low(static_cast<size_t>(n));
+  if (values.remainder) {
+    std::vector<int16_t> remainder(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) {
+      const SplitFloat halves = split(src[i]);
+      low[size_t(i)] = halves.value;
+      remainder[size_t(i)] = halves.remainder;
+    }
+    backend->copy_in(values.remainder + p.offset + first, remainder.data(), n * 2);
+  } else {
     for (int64_t i = 0; i < n; ++i) low[size_t(i)] = to_bf16(src[i]);
-    backend->copy_in(values.low + p.offset + first, low.data(), n * 2);
   }
+  backend->copy_in(values.low + p.offset + first, low.data(), n * 2);
 }
 
 void Model::fill(const std::vector<Parameter>& list, const ParameterFiller& filler) {
@@ -170,17 +182,6 @@ ParameterFiller from_sources(const std::vector<Parameter>& parameters, const std
   return [by_name, reader](const Parameter& p, float* dst, int64_t first, int64_t n) { reader->read(by_name->at(p.name), dst, first, n); };
 }
 
-/// Standard normal draws by Box and Muller from Philox; element i of parameter `stream` is a function of (seed, stream, i).
-void normal_draws(float* dst, int64_t first, int64_t n, uint64_t seed, uint32_t stream, float deviation) {
-  for (int64_t i = 0; i < n; ++i) {
-    uint64_t at = uint64_t(first + i);
-    Philox4 r = philox4x32<10>(uint32_t(at >> 1), uint32_t(at >> 33), stream, 0x4E4F524Du, uint32_t(seed), uint32_t(seed >> 32));
-    double u1 = (double(r.v[0]) + 0.5) / 4294967296.0, u2 = (double(r.v[1]) + 0.5) / 4294967296.0;
-    double radius = std::sqrt(-2.0 * std::log(u1)), angle = 2.0 * M_PI * u2;
-    dst[i] = float(deviation * radius * (at & 1 ? std::sin(angle) : std::cos(angle)));
-  }
-}
-
 }  // namespace
 
 void Model::fill_from(const std::vector<Parameter>& list, const std::vector<TensorSource>& sources) { fill(list, from_sources(list, sources)); }
@@ -204,13 +205,9 @@ void Model::initialize(uint64_t seed, float range) {
 }
 
 void Model::allocate_masters() {
-  if (matrices.fp32) return;
-  matrices.allocate_fp32();
-  if (origin_) {
-    fill(parameters, origin_);
-  } else {
-    backend->convert({matrices.fp32, DType::f32, matrices.count()}, {matrices.low, DType::bf16, matrices.count()}, 1, matrices.count());
-  }
+  if (matrices.has_masters()) return;
+  matrices.allocate_remainder();  // zero: the bf16 values as they are
+  if (origin_) fill(parameters, origin_);
 }
 
 void Model::prepare(Weight& weight, bool trained) {
@@ -231,22 +228,28 @@ void Model::weights_changed() {
       normalized_head = {{backend->allocate(V * C * size_of(options.dtype)), options.dtype, C}, V, C, nullptr};
       head_inverse_norm = static_cast<float*>(backend->allocate(V * 4));
     }
-    if (matrices.fp32) {
-      backend->normalize_rows(normalized_head.value, head_inverse_norm, {matrices.fp32 + head.offset, DType::f32, C}, V, C);
-    } else {
-      normalize_frozen_head();
-    }
+    normalize_head();
     prepare(normalized_head, is_trained);
   }
 }
 
-/// Frozen bf16 weights: the rows are normalised as the checkpoint holds them (often fp32), so that they are rounded once, not twice.
-void Model::normalize_frozen_head() {
-  const int64_t V = spec.vocab_size, C = spec.hidden_size, rows = std::max<int64_t>(1, kFillChunk / C);
+/// From the fp32 values, so that the rows are rounded once, not twice: masters where there are any, else what the checkpoint holds
+/// (often fp32).
+void Model::normalize_head() {
+  const int64_t V = spec.vocab_size, C = spec.hidden_size, rows = std::min(V, std::max<int64_t>(1, kFillChunk / C));
+  if (matrices.fp32) return backend->normalize_rows(normalized_head.value, head_inverse_norm, {matrices.fp32 + head.offset, DType::f32, C}, V, C);
   const Parameter& parameter = *find(spec.names.head + ".weight");
-  std::vector<float> values(size_t(std::min(rows, V) * C));
-  Arena chunk(backend, int64_t(values.size()) * 4);
-  const Matrix w{chunk.take<float>(int64_t(values.size())), DType::f32, C};
+  if (!head_chunk_) head_chunk_ = static_cast<float*>(backend->allocate(rows * C * 4));
+  const Matrix w{head_chunk_, DType::f32, C};
+  if (matrices.remainder) {
+    for (int64_t first = 0; first < V; first += rows) {
+      const int64_t n = std::min(rows, V - first), at = head.offset + first * C;
+      backend->join_halves(head_chunk_, matrices.low + at, matrices.remainder + at, n * C);
+      backend->normalize_rows(normalized_head.value.at(first, 0), head_inverse_norm + first, w, n, C);
+    }
+    return;
+  }
+  std::vector<float> values(size_t(rows * C));
   for (int64_t first = 0; first < V; first += rows) {
     const int64_t n = std::min(rows, V - first);
     origin_ ? origin_(parameter, values.data(), first * C, n * C) : read(parameter, values.data(), first * C, n * C);

@@ -124,12 +124,13 @@ class Model {
   Norm add_norm(const std::string& module);
   void lay_out();
   void allocate_values();
-  void normalize_frozen_head();
+  void normalize_head();
   void prepare(Weight& weight, bool trained);
   void allocate_adapters();
   void release_adapters();
 
   ParameterFiller origin_;  // where the weights came from; empty once they no longer equal it
+  float* head_chunk_ = nullptr;  // rows of the normalised head's weight in fp32
   std::unordered_map<std::string, size_t> index_, adapter_index_;
   float *rope_cos_ = nullptr, *rope_sin_ = nullptr, *alibi_ = nullptr;
   int64_t rope_positions_ = 0;

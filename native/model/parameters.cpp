@@ -26,12 +26,13 @@ void FlatValues::release(T*& buffer) {
 
 void FlatValues::allocate_fp32() { allocate(fp32); }
 void FlatValues::allocate_low() { allocate(low); }
+void FlatValues::allocate_remainder() { allocate(remainder); }
 void FlatValues::allocate_gradient() { allocate(grad); }
 void FlatValues::allocate_moments() {
   allocate(m);
   allocate(v);
 }
-void FlatValues::release_fp32() { release(fp32); }
+void FlatValues::release_remainder() { release(remainder); }
 void FlatValues::release_gradient() { release(grad); }
 void FlatValues::release_moments() {
   release(m);
@@ -40,6 +41,7 @@ void FlatValues::release_moments() {
 void FlatValues::release_all() {
   release(fp32);
   release(low);
+  release(remainder);
   release(grad);
   release_moments();
 }

@@ -21,7 +21,8 @@ struct Parameter {
   int64_t offset = 0, count = 0;  // elements, in the space
 };
 
-/// One flat run. Any of the buffers may be null: a frozen bf16 matrix has no fp32 values, an fp32 one no bf16 copy.
+/// One flat run. Any of the buffers may be null: a frozen bf16 matrix has no fp32 values, an fp32 one no bf16 copy, and a trained bf16
+/// one holds its fp32 values as halves, `low` and `remainder`.
 /// Gaps from alignment hold zeros everywhere, and stay zero under AdamW.
 class FlatValues {
  public:
@@ -36,9 +37,10 @@ class FlatValues {
 
   void allocate_fp32();
   void allocate_low();
+  void allocate_remainder();
   void allocate_gradient();
   void allocate_moments();
-  void release_fp32();
+  void release_remainder();
   void release_gradient();
   void release_moments();
   void release_all();
@@ -50,8 +52,14 @@ class FlatValues {
     return low ? Matrix{low + offset, DType::bf16, ld} : Matrix{fp32 + offset, DType::f32, ld};
   }
 
+  /// The optimiser's view from `offset` on.
+  MasterValues masters(int64_t offset = 0) const { return MasterValues{fp32, low, remainder}.at(offset); }
+  /// Whether fp32 values can be had, in whatever form.
+  bool has_masters() const { return fp32 || remainder; }
+
   float* fp32 = nullptr;
   bf16* low = nullptr;
+  int16_t* remainder = nullptr;
   float *grad = nullptr, *m = nullptr, *v = nullptr;
 
  private:

@@ -7,10 +7,11 @@
 namespace polypaca {
 namespace {
 
-/// The products of one linear layer, forward and backward, over up to N tokens.
-void add_linear(std::vector<ProductShape>& list, int64_t N, int64_t rows, int64_t cols, int64_t R, bool full, DType dtype) {
+/// The products of one linear layer, forward and backward, over up to N tokens. `rounded`: the gradient of its output is fp32, the
+/// products are not.
+void add_linear(std::vector<ProductShape>& list, int64_t N, int64_t rows, int64_t cols, int64_t R, bool full, DType dtype, bool rounded) {
   list.push_back({N, rows, cols, R, dtype, !full});
-  list.push_back({N, cols, rows, 0, dtype, !full});
+  list.push_back({N, cols, rows, 0, dtype, !full, false, rounded});
   if (full) list.push_back({rows, cols, N, 0, dtype});
   if (R == 0) return;
   list.push_back({N, R, cols, 0, dtype, false, true});  // down
@@ -25,9 +26,10 @@ std::vector<ProductShape> training_products(const Model& m, const TrainerOptions
   std::vector<ProductShape> list;
   for (size_t site = 0; site < kLinearSites; ++site) {
     const Weight& weight = m.layers.front().linear[site].weight;
-    add_linear(list, shape.tokens, weight.rows, weight.cols, shape.ranks[site], options.full, shape.compute);
+    const bool adds_to_residual = site == kAttentionOutput || site == kMlpDown;
+    add_linear(list, shape.tokens, weight.rows, weight.cols, shape.ranks[site], options.full, shape.compute, adds_to_residual && shape.residual != shape.compute);
   }
-  add_linear(list, shape.head_rows, m.spec.vocab_size, m.spec.hidden_size, 0, options.full, shape.compute);
+  add_linear(list, shape.head_rows, m.spec.vocab_size, m.spec.hidden_size, 0, options.full, shape.compute, false);
   return list;
 }
 
@@ -47,7 +49,7 @@ MemoryPlan plan_memory(const Model& m, const TrainerOptions& options) {
   const int64_t trained = options.full ? matrices + vectors : adapters;
   plan.gradients = trained * 4;
   const int64_t moments = options.quantized_moments ? QuantizedMoments::bytes(options.full ? m.parameters : m.adapter_parameters) : trained * 8;
-  plan.optimizer = moments + (options.full && low ? matrices * 4 : 0);
+  plan.optimizer = moments + (options.full && low ? matrices * 2 : 0);
   Workspace ws = Decoder(const_cast<Model&>(m)).plan_training(options.recompute, options.micro_batch_tokens, options.full);
   plan.head = ws.head_bytes;
   plan.activations = ws.total_bytes - ws.head_bytes;

@@ -39,13 +39,12 @@ QuantizedMoments::QuantizedMoments(std::shared_ptr<Backend> backend, const std::
 void QuantizedMoments::update(size_t index, const FlatValues& values, float weight_decay, const AdamWOptions& options) {
   const Parameter& p = parameters_[index];
   const Moments& moments = moments_[index];
-  float* master = values.fp32 + p.offset;
+  const MasterValues master = values.masters(p.offset);
   const float* grad = values.grad + p.offset;
-  bf16* copy = values.low ? values.low + p.offset : nullptr;
   if (moments.m_codes) {
-    backend_->adamw8bit({master, moments.m_codes, moments.v_codes, moments.m, moments.v, grad, copy, p.count, weight_decay}, options);
+    backend_->adamw8bit({master, moments.m_codes, moments.v_codes, moments.m, moments.v, grad, p.count, weight_decay}, options);
   } else {
-    backend_->adamw({master, moments.m, moments.v, grad, copy, p.count, weight_decay}, options);
+    backend_->adamw({master, moments.m, moments.v, grad, p.count, weight_decay}, options);
   }
 }
 

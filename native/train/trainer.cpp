@@ -19,7 +19,7 @@ Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Decoder> decoder,
   const bool low = m.options.dtype == DType::bf16;
   const WorkspaceKind kind = options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train;
   memory_ = plan_memory(m, options_);
-  require_memory(memory_.gradients + memory_.optimizer + memory_.activations + memory_.head + memory_.scratch, "training", m.options.allow_overcommit);
+  require_memory(m.backend->memory(), memory_.gradients + memory_.optimizer + memory_.activations + memory_.head + memory_.scratch, "training", m.options.allow_overcommit);
   try {
     if (options_.full) {
       m.is_trained = true;
@@ -53,7 +53,7 @@ void Trainer::release() {
     values->release_gradient();
     values->release_moments();
   }
-  if (m.options.dtype == DType::bf16) m.matrices.release_fp32();
+  if (m.options.dtype == DType::bf16) m.matrices.release_remainder();
   if (m.is_trained) {
     m.is_trained = false;
     m.weights_changed();
@@ -89,30 +89,30 @@ StepResult Trainer::step(const std::vector<Batch>& micro_batches, float learning
   state.dropout_key[0] = key.v[0];
   state.dropout_key[1] = key.v[1];
 
-  Clock total, clock;
+  Clock total;
+  Backend& backend = *m.backend;
+  backend.forget_marks();
   Workspace& ws = decoder_->workspace(options_.recompute ? WorkspaceKind::train_recompute : WorkspaceKind::train, options_.micro_batch_tokens);
   decoder_->begin_step(state);
   decoder_->begin_gradients();
+  std::vector<PassMoments> moments;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     check_stop(stop);
-    clock.lap();
-    decoder_->forward(ws, micro_batches[i], tables[i], pass, stop);
-    result.forward_seconds += clock.lap();
-    const double head_forward_seconds = decoder_->head_loss(ws, tables[i], true, stop);
-    decoder_->backward(ws, tables[i], pass, stop);
-    result.forward_seconds += head_forward_seconds;
-    result.backward_seconds += clock.lap() - head_forward_seconds;
+    moments.push_back(decoder_->train_micro_batch(ws, micro_batches[i], std::move(tables[i]), pass, stop));
   }
   check_stop(stop);
-  clock.lap();
-  decoder_->finish_gradients();
+  const int64_t update_start = backend.mark();
   StepState* held = decoder_->step_state();
-  for (FlatValues* values : {&m.matrices, &m.vectors, &m.adapters}) {
-    if (values->grad) m.backend->add_squares(&held->sum_of_squares, values->grad, values->count());
-  }
-  m.backend->finish_norm(held);
-  update({options_.beta1, options_.beta2, options_.epsilon, held});
-  values_changed();
+  backend.run_recorded({kUpdateRecord, decoder_->started_gradients()}, [&] {
+    decoder_->finish_gradients();
+    for (FlatValues* values : {&m.matrices, &m.vectors, &m.adapters}) {
+      if (values->grad) backend.add_squares(&held->sum_of_squares, values->grad, values->count());
+    }
+    backend.finish_norm(held);
+    update({options_.beta1, options_.beta2, options_.epsilon, held});
+    values_changed();
+  });
+  const int64_t end = backend.mark();
   state = decoder_->read_step();  // the one wait of a step
   result.loss = state.loss_sum / double(target_tokens);
   result.grad_norm = std::sqrt(state.sum_of_squares);
@@ -120,7 +120,12 @@ StepResult Trainer::step(const std::vector<Batch>& micro_batches, float learning
     throw Error(ErrorCode::not_finite, "loss " + std::to_string(result.loss) + ", gradient norm " + std::to_string(result.grad_norm) + " at step " + std::to_string(steps_ + 1) + ": the weights were left as they were");
   }
   ++steps_;
-  result.optimizer_seconds = clock.lap();
+  for (const PassMoments& at : moments) {
+    const double head = backend.seconds_between(at.forward, at.head), head_forward = at.head_forward_share * head;
+    result.forward_seconds += backend.seconds_between(at.start, at.forward) + head_forward;
+    result.backward_seconds += head - head_forward + backend.seconds_between(at.head, at.backward);
+  }
+  result.optimizer_seconds = backend.seconds_between(update_start, end);
   result.seconds = total.lap();
   return result;
 }
@@ -135,7 +140,7 @@ void Trainer::update(const AdamWOptions& options) {
     return;
   }
   for (const FlatValues* values : trained_spaces()) {
-    model_->backend->adamw({values->fp32, values->m, values->v, values->grad, values->low, values->count(), decay(*values)}, options);
+    model_->backend->adamw({values->masters(), values->m, values->v, values->grad, values->count(), decay(*values)}, options);
   }
 }
 
@@ -157,7 +162,7 @@ std::vector<Trainer::StateTensor> Trainer::state() const {
     const auto add = [&](const char* prefix, StoredDType dtype, void* data, const std::vector<int64_t>& shape, bool is_master = false) {
       list.push_back({prefix + p.name, &p, shape, dtype, data, is_master});
     };
-    if (masters) add("master.", StoredDType::f32, values.fp32 + p.offset, p.shape, true);
+    if (masters) add("master.", StoredDType::f32, nullptr, p.shape, true);
     if (!quantized_) {
       add("exp_avg.", StoredDType::f32, values.m + p.offset, p.shape);
       add("exp_avg_sq.", StoredDType::f32, values.v + p.offset, p.shape);
@@ -179,6 +184,7 @@ std::vector<Trainer::StateTensor> Trainer::state() const {
 }
 
 void Trainer::read_state(const StateTensor& tensor, float* dst, int64_t first, int64_t n) const {
+  if (tensor.is_master) return model_->read(*tensor.parameter, dst, first, n);
   if (tensor.dtype == StoredDType::f32) return model_->backend->copy_out(dst, static_cast<float*>(tensor.data) + first, n * 4);
   std::vector<uint8_t> codes(static_cast<size_t>(n));
   model_->backend->copy_out(codes.data(), static_cast<uint8_t*>(tensor.data) + first, n);
@@ -186,12 +192,8 @@ void Trainer::read_state(const StateTensor& tensor, float* dst, int64_t first, i
 }
 
 void Trainer::write_state(const StateTensor& tensor, const float* src, int64_t first, int64_t n) {
-  if (tensor.dtype == StoredDType::f32) {
-    model_->backend->copy_in(static_cast<float*>(tensor.data) + first, src, n * 4);
-    // The copy that products read follows the master it is rounded from.
-    if (tensor.is_master) model_->write(*tensor.parameter, src, first, n);
-    return;
-  }
+  if (tensor.is_master) return model_->write(*tensor.parameter, src, first, n);
+  if (tensor.dtype == StoredDType::f32) return model_->backend->copy_in(static_cast<float*>(tensor.data) + first, src, n * 4);
   const std::vector<uint8_t> codes(src, src + n);
   model_->backend->copy_in(static_cast<uint8_t*>(tensor.data) + first, codes.data(), n);
 }

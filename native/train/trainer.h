@@ -53,7 +53,7 @@ class Trainer {
     const Parameter* parameter;
     std::vector<int64_t> shape;
     StoredDType dtype;
-    void* data;      // [product of shape] in dtype
+    void* data;      // [product of shape] in dtype; a master is read and written through the model
     bool is_master;
     int64_t count() const;
   };

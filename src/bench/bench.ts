@@ -1,11 +1,12 @@
 /** `polypaca bench`: LoRA against FFT on this machine. Decides what is measured and in what order, and gathers the report. */
 import { cpus, platform, release } from "node:os";
+import { Writable } from "node:stream";
 import { PolypacaError } from "../errors.js";
 import type { Addon, ComputeDType } from "../native/addon-types.js";
 import { loadAddon } from "../native/load.js";
 import { isCuda, resolveDevice, resolveDType } from "../native/model.js";
 import { openProgress, type Progress, type ProgressOutput } from "../train/progress.js";
-import { type BenchCase, type BenchShape, benchCases, benchShapes, type CaseFlags, type ShapeFlags, usualShapes } from "./cases.js";
+import { type BenchCase, type BenchShape, type BenchShapeFlags, benchCases, benchShapes, type CaseFlags, usualShapes } from "./cases.js";
 import { GemmPeak } from "./gemm-peak.js";
 import { type KernelReport, type KernelResult, kernelPlans, measureBandwidth, measureKernels } from "./kernels.js";
 import { measureSteps } from "./measure-steps.js";
@@ -14,25 +15,13 @@ import { methodNotes } from "./method-notes.js";
 import { measurePeakMemory } from "./peak-memory.js";
 import { absentPeer, Peer, type PeerReport } from "./peer.js";
 import { type BenchMachine, type BenchReport, type CaseMeasurement, caseResult, methodRatios } from "./report.js";
-import { type SweepSettings, type SweptCase, sweepReport, sweptCases } from "./sweep.js";
-import type { Method } from "./work.js";
+import { type BenchSettings, type ResolvedBenchSettings, resolveBenchSettings } from "./settings.js";
+import { type SweptCase, sweepReport, sweptCases } from "./sweep.js";
 
-export interface BenchSettings extends Omit<ShapeFlags, "seq" | "microBatch"> {
-  /** Default: 256 on the CPU, 512 on a GPU. */
-  readonly seq?: number | undefined;
-  /** Default: 4 on the CPU, 16 on a GPU. */
-  readonly microBatch?: number | undefined;
-  readonly methods: readonly Method[];
-  /** null: both; with `peer`, `sweep` or on a GPU the device's default alone. */
-  readonly dtypes: readonly ComputeDType[] | null;
-  readonly device: string;
-  readonly loraRank: number;
-  readonly loraDropout: number;
-  /** Measured steps per case; null: what `budgetSeconds` allows, 3 to 15. 0, with `kernels`: none. */
-  readonly steps: number | null;
-  readonly sweep: SweepSettings | null;
-  readonly kernels: boolean;
-  readonly peer: boolean;
+export interface BenchEnvironment {
+  /** Where progress goes. Default: nowhere. */
+  readonly output?: ProgressOutput | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Time for the measured steps of a whole run, where their number is not given. */
@@ -42,18 +31,19 @@ const shareOfMemory = { alone: 0.8, withPeer: 0.5 };
 /** Of a run, the rounds before which the peer takes its turn: first, middle, last. */
 const peerRounds = 3;
 
+/** Progress of a program that asked for none. Nothing is shown, so that no clock is needed. */
+const silent: ProgressOutput = { stream: new Writable({ write: (_chunk, _encoding, done) => done() }), isTerminal: false, now: () => 0 };
+
 /**
- * Runs the bench. Progress goes to `output`.
+ * Measures LoRA against FFT on this machine, as `polypaca bench` does: see docs/bench.md for how, and for what the figures mean.
+ * Takes minutes, all cores and as much memory as the models need; peak memory is read from child processes.
  *
- * @throws PolypacaError `USAGE`, `BAD_CONFIG`, `INVALID_ARGUMENT` for a shape that cannot be; `UNSUPPORTED` for a device that is not
+ * @throws PolypacaError `USAGE`, `BAD_CONFIG`, `INVALID_ARGUMENT` for settings that cannot be; `UNSUPPORTED` for a device that is not
  *   there; `OUT_OF_MEMORY`, before anything is allocated, for what does not fit (on a GPU, where some cases fit, the others are left out
  *   and named); `CANCELLED`
  */
-export async function runBench(
-  settings: BenchSettings,
-  { output, signal }: { readonly output: ProgressOutput; readonly signal?: AbortSignal },
-): Promise<BenchReport> {
-  checkSettings(settings);
+export async function runBench(asked: BenchSettings = {}, { output = silent, signal }: BenchEnvironment = {}): Promise<BenchReport> {
+  const settings = resolveBenchSettings(asked);
   const addon = loadAddon();
   const device = resolveDevice(addon, settings.device, settings.dtypes?.length === 1 ? settings.dtypes[0] : undefined);
   const { cases, swept } = chosenCases(addon, settings, device);
@@ -76,27 +66,15 @@ export async function runBench(
     leftOut,
     ratios: methodRatios(measurements),
     peer: run.peerReport(new Map(results.map((result) => [result.key, result])), cases),
-    sweep: settings.sweep && timesSteps ? sweepReport(settings.sweep, swept, results) : null,
+    sweep: settings.sweep && timesSteps ? sweepReport(settings.sweep, settings.sequenceLength, swept, results) : null,
     kernels,
     method: run.describeMethod(measurements),
   };
 }
 
-/** Flags that contradict each other. */
-function checkSettings({ steps, kernels, sweep, archs, presets, peer, device }: BenchSettings): void {
-  const refuse = (message: string): never => {
-    throw new PolypacaError("USAGE", message);
-  };
-  if (steps === 0 && !kernels) refuse("--steps 0: measures nothing without --kernels. Give --steps 1 or more, or add --kernels.");
-  if (steps === 0 && (sweep !== null || peer)) refuse("--steps 0: --sweep and --peer need steps. Leave --steps out.");
-  const models = Math.max(archs?.length ?? 1, presets?.length ?? 1);
-  if (sweep !== null && models > 1) refuse(`--sweep: one model at a time, here are ${models}. Give one (default with --sweep: bloom).`);
-  if (kernels && isCuda(device)) refuse("--kernels: times the CPU's kernels, one by one. Leave out --device, or --kernels.");
-}
-
 function chosenCases(
   addon: Addon,
-  settings: BenchSettings,
+  settings: ResolvedBenchSettings,
   device: string,
 ): { readonly cases: readonly BenchCase[]; readonly swept: readonly SweptCase[] } {
   const isLong = settings.peer || settings.sweep !== null || isCuda(device);
@@ -110,7 +88,7 @@ function chosenCases(
 }
 
 /** The device's usual models stand in where no model and no size was asked for. */
-function shapeFlagsOf(settings: BenchSettings, device: string): ShapeFlags {
+function shapeFlagsOf(settings: ResolvedBenchSettings, device: string): BenchShapeFlags {
   const usual = usualShapes(device);
   const { archs, presets, hidden, layers, sweep, seq = usual.seq, microBatch = usual.microBatch } = settings;
   const isOpen = archs === null && presets === null && hidden === undefined && layers === undefined && sweep === null;
@@ -121,13 +99,13 @@ function shapeFlagsOf(settings: BenchSettings, device: string): ShapeFlags {
 class BenchRun {
   readonly gemm: GemmPeak;
   readonly #addon: Addon;
-  readonly #settings: BenchSettings;
+  readonly #settings: ResolvedBenchSettings;
   readonly #output: ProgressOutput;
   readonly #signal: AbortSignal | undefined;
   #peer: Peer | { readonly problem: string } | null = null;
   #groups = 1;
 
-  constructor(addon: Addon, settings: BenchSettings, output: ProgressOutput, signal: AbortSignal | undefined) {
+  constructor(addon: Addon, settings: ResolvedBenchSettings, output: ProgressOutput, signal: AbortSignal | undefined) {
     this.#addon = addon;
     this.#settings = settings;
     this.#output = output;

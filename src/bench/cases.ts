@@ -1,6 +1,6 @@
 /** What is measured: shapes of models, and the cases (method x dtype) on each. Plain data, so that a child process can be sent one. */
 import { PolypacaError } from "../errors.js";
-import type { ModelShape } from "../families/family.js";
+import { givenSizes, type ModelShape, type ShapeFlags } from "../families/family.js";
 import { configFromShape, type DecoderSpec, decoderSpecFromConfig, type ModelConfig, supportedModelTypes } from "../families/index.js";
 import { adapterParameterCount, parameterCount, studyLoraTargets } from "../families/parameters.js";
 import { modelPresets, presetConfig } from "../families/presets.js";
@@ -14,8 +14,10 @@ export interface BenchShape {
   /** Every size, for people and to tell shapes apart: "bloom, hidden 512, …, 4 x 256 tokens". */
   readonly description: string;
   readonly spec: DecoderSpec;
+  readonly rowTokens: number;
+  /** Of the sequences that fill a row: `rowTokens` where a row is one sequence, else less. */
   readonly sequenceLength: number;
-  /** Sequences of a step's one micro-batch. */
+  /** Rows of a step's one micro-batch. */
   readonly microBatch: number;
 }
 
@@ -39,19 +41,17 @@ export interface LoraCase {
   readonly targets: readonly string[];
 }
 
-/** Sizes that replace a shape's own. */
-export interface ShapeFlags {
+/** Which shapes, and the batch: the sizes given replace a shape's own. */
+export interface BenchShapeFlags extends ShapeFlags {
   /** Model types; null: BLOOM, GPT-NeoX (Pythia) and LLaMA, or the presets'. */
   readonly archs: readonly string[] | null;
   /** Published models; null: none. */
   readonly presets: readonly string[] | null;
-  readonly hidden?: number | undefined;
-  readonly layers?: number | undefined;
-  readonly heads?: number | undefined;
-  readonly kvHeads?: number | undefined;
-  readonly intermediate?: number | undefined;
-  readonly vocab?: number | undefined;
+  /** Tokens of a row. */
   readonly seq: number;
+  /** Tokens of the sequences packed into a row; null: a row is one sequence. */
+  readonly sequenceLength: number | null;
+  /** Rows. */
   readonly microBatch: number;
 }
 
@@ -66,7 +66,7 @@ const smallShapes: Readonly<Record<string, ModelShape>> = {
 const defaultArchs = ["bloom", "gpt_neox", "llama"];
 
 /** What is measured where nothing else is asked for: on the CPU small shapes, on a GPU models of the study, at its context length. */
-export function usualShapes(device: string): Pick<ShapeFlags, "presets" | "seq" | "microBatch"> {
+export function usualShapes(device: string): Pick<BenchShapeFlags, "presets" | "seq" | "microBatch"> {
   if (device === "cpu") return { presets: null, seq: 256, microBatch: 4 };
   return { presets: ["bloom-560m", "bloom-1b7", "bloom-7b1", "pythia-1.4b", "llama-7b", "baichuan2-7b"], seq: 512, microBatch: 16 };
 }
@@ -74,10 +74,10 @@ export function usualShapes(device: string): Pick<ShapeFlags, "presets" | "seq" 
 /**
  * The shapes that the flags ask for.
  *
- * @throws PolypacaError `USAGE` for an unknown architecture or preset, or both of different kinds; `BAD_CONFIG`,
- *   `INVALID_ARGUMENT` for sizes that contradict each other
+ * @throws PolypacaError `USAGE` for an unknown architecture or preset, both of different kinds, or sequences that are longer than
+ *   a row; `BAD_CONFIG`, `INVALID_ARGUMENT` for sizes that contradict each other
  */
-export function benchShapes(flags: ShapeFlags): BenchShape[] {
+export function benchShapes(flags: BenchShapeFlags): BenchShape[] {
   if (flags.presets !== null) return flags.presets.map((preset) => presetShape(preset, flags));
   return (flags.archs ?? defaultArchs).map((arch) => {
     // Pythia is what people call it, gpt_neox what its config.json says.
@@ -91,7 +91,7 @@ export function benchShapes(flags: ShapeFlags): BenchShape[] {
   });
 }
 
-function presetShape(preset: string, flags: ShapeFlags): BenchShape {
+function presetShape(preset: string, flags: BenchShapeFlags): BenchShape {
   const shape = Object.hasOwn(modelPresets, preset) ? modelPresets[preset as keyof typeof modelPresets].shape : undefined;
   const config = presetConfig(preset, shape === undefined ? {} : withFlags(shape, flags));
   const modelType = String(config.model_type);
@@ -103,21 +103,12 @@ function presetShape(preset: string, flags: ShapeFlags): BenchShape {
 }
 
 /** A new hidden size brings its own number of heads and MLP width unless they are given too. */
-function withFlags(shape: ModelShape, { hidden, layers, heads, kvHeads, intermediate, vocab, seq }: ShapeFlags): ModelShape {
-  const { intermediate: usualIntermediate, maxPositions: usualPositions, ...rest } = shape;
-  const width = intermediate ?? (hidden === undefined ? usualIntermediate : undefined);
+function withFlags(shape: ModelShape, flags: BenchShapeFlags): ModelShape {
+  const { intermediate: _replaced, ...others } = shape;
+  const base = flags.hidden === undefined ? shape : { ...others, heads: usualHeads(flags.hidden) };
   // null: ALiBi, without a limit. A published limit is no limit of speed.
-  const maxPositions = usualPositions === null ? null : Math.max(usualPositions ?? 2048, seq);
-  return {
-    ...rest,
-    hidden: hidden ?? shape.hidden,
-    layers: layers ?? shape.layers,
-    heads: heads ?? (hidden === undefined ? shape.heads : usualHeads(hidden)),
-    vocab: vocab ?? shape.vocab,
-    maxPositions,
-    ...(kvHeads !== undefined && { kvHeads }),
-    ...(width !== undefined && { intermediate: width }),
-  };
+  const maxPositions = shape.maxPositions === null ? null : Math.max(shape.maxPositions ?? 2048, flags.seq);
+  return { ...base, ...givenSizes(flags), maxPositions };
 }
 
 function usualHeads(hidden: number): number {
@@ -125,16 +116,26 @@ function usualHeads(hidden: number): number {
   return hidden / headDim;
 }
 
-function shapeOf(name: string, config: ModelConfig, { seq, microBatch }: ShapeFlags): BenchShape {
+function shapeOf(name: string, config: ModelConfig, { seq, sequenceLength, microBatch }: BenchShapeFlags): BenchShape {
+  const packed = sequenceLength ?? seq;
+  if (packed > seq) {
+    throw new PolypacaError(
+      "USAGE",
+      `--sequence-length ${packed}: does not fit into a row of ${seq} tokens (--seq, or the values of --sweep seq). Make rows longer or sequences shorter.`,
+    );
+  }
   const spec = decoderSpecFromConfig(config, `the bench's ${name} shape`);
   const { modelType, hiddenSize, layers, heads, kvHeads, intermediateSize, vocabSize } = spec;
   const groups = kvHeads === heads ? "" : ` (${kvHeads} key/value)`;
   const description = [
     ...(name === modelType ? [modelType] : [`${name} (${modelType})`]),
     ...[`hidden ${hiddenSize}`, `${layers} layers`, `${heads} heads${groups}`, `MLP ${intermediateSize}`],
-    ...[`vocabulary ${vocabSize.toLocaleString("en-US")}`, `${microBatch} x ${seq} tokens`],
+    ...[
+      `vocabulary ${vocabSize.toLocaleString("en-US")}`,
+      `${microBatch} x ${seq} tokens${packed < seq ? ` in sequences of ${packed}` : ""}`,
+    ],
   ].join(", ");
-  return { name, description, spec, sequenceLength: seq, microBatch };
+  return { name, description, spec, rowTokens: seq, sequenceLength: packed, microBatch };
 }
 
 export interface CaseFlags {
@@ -164,6 +165,16 @@ function caseOf(shape: BenchShape, method: Method, dtype: ComputeDType, { device
   };
 }
 
-export function stepTokens({ sequenceLength, microBatch }: BenchShape): number {
-  return sequenceLength * microBatch;
+export function stepTokens({ rowTokens, microBatch }: BenchShape): number {
+  return rowTokens * microBatch;
+}
+
+/** The sequences of a step, row after row: in each row as many of `sequenceLength` as fit, and a shorter one in what is left. */
+export function stepSequences({ rowTokens, sequenceLength, microBatch }: BenchShape): number[] {
+  return Array.from({ length: microBatch }, () => cutIntoSequences(rowTokens, sequenceLength)).flat();
+}
+
+export function cutIntoSequences(tokens: number, sequenceLength: number): number[] {
+  const rest = tokens % sequenceLength;
+  return [...new Array<number>(Math.floor(tokens / sequenceLength)).fill(sequenceLength), ...(rest > 0 ? [rest] : [])];
 }

@@ -5,7 +5,8 @@
  */
 import type { DecoderSpec } from "../families/decoder-spec.js";
 import type { Addon, ComputeDType, KernelShape } from "../native/addon-types.js";
-import { type BenchCase, type BenchShape, stepTokens } from "./cases.js";
+import { type BenchCase, type BenchShape, cutIntoSequences, stepTokens } from "./cases.js";
+import { attendedPairs } from "./work.js";
 
 export interface KernelReport {
   /** GB/s of a[i] = b[i] + s c[i] over arrays that fit no cache, all threads; bytes by STREAM's rule (three per element). */
@@ -159,14 +160,15 @@ function loraPlans(spec: DecoderSpec, N: number, qkv: number, dtype: ComputeDTyp
 }
 
 function attentionPlans(shape: BenchShape, dtype: ComputeDType, width: number): KernelPlan[] {
-  const { spec, sequenceLength: T, microBatch } = shape;
+  const { spec, sequenceLength: T } = shape;
   const { heads: H, kvHeads: G, headDim: D, positions } = spec;
   const N = stepTokens(shape);
   const rotary = positions.kind === "rope" ? { rotaryDim: positions.rotaryDim } : { alibi: true };
   const sizes = { dtype, N, H, G, D, sequenceLength: T, ...rotary };
-  const pairs = (microBatch * H * T * (T + 1)) / 2;
+  const sequences = cutIntoSequences(N, T); // as the timer lays them out: end to end over all tokens
+  const pairs = H * attendedPairs(sequences);
   const [qkv, out, lse] = [N * (H + 2 * G) * D * width, N * H * D * width, 4 * N * H];
-  const text = `${microBatch} x ${T}, ${H} heads of ${D}`;
+  const text = `${N % T === 0 ? `${sequences.length} x ${T}` : `${N} by ${T}`}, ${H} heads of ${D}`;
   return [
     { kernel: "attention_forward", op: "attention_forward", shape: sizes, sizes: text, flops: 4 * D * pairs, bytes: qkv + out + lse },
     // Scores computed once more are no work: 8 D per pair, not 10.
@@ -217,10 +219,9 @@ function lossPlans(spec: DecoderSpec, N: number, headRows: number, dtype: Comput
 function optimizerPlans(spec: DecoderSpec, dtype: ComputeDType): KernelPlan[] {
   const count = Math.min(spec.vocabSize * spec.hiddenSize, mostOptimizerValues);
   const sizes = count.toLocaleString("en-US");
-  const copy = dtype === "bf16" ? 2 : 0;
   return [
     { kernel: "add_squares", op: "add_squares", shape: { dtype, count }, sizes, flops: 0, bytes: 4 * count },
-    // master, m and v are read and written, the gradient is read, the bf16 copy is written
-    { kernel: "adamw", op: "adamw", shape: { dtype, count }, sizes, flops: 0, bytes: (3 * 8 + 4 + copy) * count },
+    // master (in bf16 two halves of 2 bytes), m and v are read and written, the gradient is read
+    { kernel: "adamw", op: "adamw", shape: { dtype, count }, sizes, flops: 0, bytes: (3 * 8 + 4) * count },
   ];
 }

@@ -2,7 +2,7 @@
 import type { Batch, StepResult } from "../native/addon-types.js";
 import { Model } from "../native/model.js";
 import { Trainer } from "../native/trainer.js";
-import { type BenchCase, stepTokens } from "./cases.js";
+import { type BenchCase, stepSequences, stepTokens } from "./cases.js";
 import { trainerOptionsOf } from "./memory-fit.js";
 
 /** Steps before the clock counts: the first commits memory, both fill caches. */
@@ -31,7 +31,7 @@ export class LiveCase {
   /** One optimiser step on a batch of its own: forward, backward, clipping, AdamW. */
   async step(signal?: AbortSignal): Promise<StepResult> {
     const { shape } = this.benchCase;
-    const batch = syntheticBatch(shape.spec.vocabSize, shape.sequenceLength, shape.microBatch, this.#steps++);
+    const batch = syntheticBatch(shape.spec.vocabSize, stepSequences(shape), this.#steps++);
     const targetTokens = scoredTokens(shape);
     return this.#trainer.step([batch], { learningRate: 1e-4, targetTokens, ...(signal && { signal }) });
   }
@@ -44,12 +44,12 @@ export class LiveCase {
 
 /** Every token is labelled; a sequence's last has nothing to predict. */
 export function scoredTokens(shape: BenchCase["shape"]): number {
-  return stepTokens(shape) - shape.microBatch;
+  return stepTokens(shape) - stepSequences(shape).length;
 }
 
 /** Ids spread over the vocabulary by a multiplicative hash, other ones at each step. */
-export function syntheticBatch(vocabSize: number, sequenceLength: number, sequences: number, step: number): Batch {
-  const tokens = sequenceLength * sequences;
+export function syntheticBatch(vocabSize: number, sequenceLengths: readonly number[], step: number): Batch {
+  const tokens = sequenceLengths.reduce((sum, length) => sum + length, 0);
   const ids = Int32Array.from({ length: tokens }, (_, i) => (Math.imul(i + step * tokens, 0x9e3779b1) >>> 8) % vocabSize);
-  return { inputIds: ids, labels: ids, sequenceLengths: new Int32Array(sequences).fill(sequenceLength) };
+  return { inputIds: ids, labels: ids, sequenceLengths: Int32Array.from(sequenceLengths) };
 }

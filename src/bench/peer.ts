@@ -5,7 +5,7 @@ import { PolypacaError } from "../errors.js";
 import type { ComputeDType } from "../native/addon-types.js";
 import { packageRoot } from "../native/load.js";
 import { isCuda } from "../native/model.js";
-import type { BenchCase, BenchShape } from "./cases.js";
+import { type BenchCase, type BenchShape, stepTokens } from "./cases.js";
 import { spreadOf } from "./statistics.js";
 import type { Method } from "./work.js";
 
@@ -76,7 +76,7 @@ interface PeerJob {
   readonly arguments: readonly string[];
 }
 
-/** Steps of a peer process: as ours, the first two do not count. On the CPU it has three turns in a run, on a GPU one. */
+/** Measured steps of a peer process, after its warm-up. On the CPU it has three turns in a run, on a GPU one. */
 const stepsPerProcess = { cpu: 3, gpu: 12 };
 const supported = ["bloom", "gpt_neox", "llama"];
 
@@ -197,7 +197,7 @@ function jobsOf({ key, shape, method, dtype, device, lora }: BenchCase): PeerJob
   const { modelType, hiddenSize, layers, heads, kvHeads, intermediateSize, vocabSize } = shape.spec;
   const numbers = {
     ...{ hidden: hiddenSize, layers, heads, "kv-heads": kvHeads, intermediate: intermediateSize, vocab: vocabSize },
-    ...{ seq: shape.sequenceLength, "micro-batch": shape.microBatch },
+    ...{ seq: shape.rowTokens, "micro-batch": shape.microBatch },
     steps: isCuda(device) ? stepsPerProcess.gpu : stepsPerProcess.cpu,
     ...{ "lora-rank": lora.rank, "lora-dropout": lora.dropout },
   };
@@ -216,7 +216,7 @@ function peerCases({ shape, method, numerics }: PeerJob, replies: readonly PeerR
     const { median, low, high, count } = spreadOf(own.flatMap(({ seconds }) => seconds));
     return {
       ...{ arch: shape.spec.modelType, shape: shape.description, method, numerics, form },
-      tokensPerSecond: (shape.sequenceLength * shape.microBatch) / median,
+      tokensPerSecond: stepTokens(shape) / median,
       ...{ stepSeconds: median, stepSecondsLow: low, stepSecondsHigh: high, steps: count },
       peakMemoryBytes: Math.max(...own.map(({ peakMemoryBytes }) => peakMemoryBytes)),
       implementation: replies[0]!.implementation,

@@ -92,7 +92,8 @@ function fastestForms(cases: readonly PeerCase[]): PeerCase[] {
   return [...fastest.values()];
 }
 
-function plotSweep(report: BenchReport, { parameter, points, shape }: NonNullable<BenchReport["sweep"]>): string {
+function plotSweep(report: BenchReport, sweep: NonNullable<BenchReport["sweep"]>): string {
+  const { points, shape } = sweep;
   const lineNames = [...new Set(points.map(({ method, dtype }) => `${methodName(method)} ${dtype}`))];
   const values = [...new Set(points.map(({ value }) => value))];
   const linesOf = (pick: (point: (typeof points)[number]) => Omit<Line["points"][number], "x">): Line[] =>
@@ -109,7 +110,7 @@ function plotSweep(report: BenchReport, { parameter, points, shape }: NonNullabl
   const memory = linesOf(({ peakMemoryBytes }) => ({ y: peakMemoryBytes / 2 ** 20 }));
   const width = 720;
   const area = { x: margin.left, width: width - margin.left - margin.right, height: 230 };
-  const axis = axisTitles[parameter];
+  const axis = axisTitle(sweep);
   const names = legend(
     cost.map(({ series }) => series),
     margin.left - 48,
@@ -117,20 +118,35 @@ function plotSweep(report: BenchReport, { parameter, points, shape }: NonNullabl
     width - 12,
   );
   return picture({ width, height: 796 + names.height }, `Cost per token by ${axis}`, [
-    heading(`How the cost of a token grows with ${axis}`, [subtitleOf(report), `at the first point: ${shape}`], margin.left - 48, 36),
+    heading(
+      `How the cost of a token grows with ${sweptName(sweep)}`,
+      [subtitleOf(report), `at the first point: ${shape}`],
+      margin.left - 48,
+      36,
+    ),
     names.svg,
     linePanel("Microseconds per token (whiskers: quartiles of the steps)", axis, cost, { ...area, y: 150 + names.height }),
     linePanel("Peak memory of the process, MiB", axis, memory, { ...area, y: 492 + names.height }),
   ]);
 }
 
-const axisTitles: Readonly<Record<NonNullable<BenchReport["sweep"]>["parameter"], string>> = {
+const sweptNames: Readonly<Record<NonNullable<BenchReport["sweep"]>["parameter"], string>> = {
   hidden: "hidden size",
   layers: "number of layers",
   seq: "sequence length",
   rank: "LoRA rank",
   "micro-batch": "sequences per micro-batch",
 };
+
+/** A row is as long as its one sequence unless it is packed. */
+function sweptName({ parameter, sequenceLength }: NonNullable<BenchReport["sweep"]>): string {
+  return parameter === "seq" && sequenceLength !== null ? "row length" : sweptNames[parameter];
+}
+
+function axisTitle(sweep: NonNullable<BenchReport["sweep"]>): string {
+  const packing = sweep.sequenceLength === null ? "" : `, packed with sequences of ${sweep.sequenceLength} tokens`;
+  return `${sweptName(sweep)}${sweep.parameter === "seq" ? packing : ""}`;
+}
 
 /** The batch, where all cases have the same. */
 function batchOf({ cases }: BenchReport): string {

@@ -1,6 +1,6 @@
 /** The result of a bench run: what `--json` prints, `--save` keeps and `--compare` reads. */
 import type { ComputeDType, MachineInfo } from "../native/addon-types.js";
-import { type BenchCase, stepTokens } from "./cases.js";
+import { type BenchCase, stepSequences, stepTokens } from "./cases.js";
 import type { ProductRate } from "./gemm-peak.js";
 import type { KernelReport } from "./kernels.js";
 import { scoredTokens } from "./live-case.js";
@@ -127,7 +127,7 @@ function workOf({ method, shape, lora }: BenchCase): number {
     method,
     rank: lora.rank,
     targets: lora.targets,
-    meanAttendedLength: causalAttendedLength(shape.sequenceLength),
+    meanAttendedLength: causalAttendedLength(stepSequences(shape)),
     scoredShare: scoredTokens(shape) / stepTokens(shape),
   });
 }

@@ -1,6 +1,6 @@
 /** `--sweep`: one size varies, everything else stays, and the table says how the cost per token grows. */
 import { PolypacaError } from "../errors.js";
-import { type BenchCase, type BenchShape, benchCases, benchShapes, type CaseFlags, type ShapeFlags } from "./cases.js";
+import { type BenchCase, type BenchShape, type BenchShapeFlags, benchCases, benchShapes, type CaseFlags } from "./cases.js";
 import type { CaseResult } from "./report.js";
 import type { Method } from "./work.js";
 
@@ -15,7 +15,10 @@ export interface SweepSettings {
 
 export interface SweepReport {
   readonly parameter: SweepParameter;
+  /** Of the first point. */
   readonly shape: string;
+  /** Tokens of the sequences packed into each row; null: a row is one sequence. */
+  readonly sequenceLength: number | null;
   readonly points: readonly SweepPoint[];
 }
 
@@ -67,11 +70,11 @@ export interface SweptCase {
 }
 
 /**
- * The cases of a sweep. With `seq`, a micro-batch holds as many sequences as make up the same number of tokens (at least one), so
- * that the length alone varies. FFT has no rank: a rank sweep measures it once.
+ * The cases of a sweep. With `seq`, a micro-batch holds as many rows as make up the same number of tokens (at least one), so
+ * that their length alone varies; a `sequenceLength` of the flags stays, and rows hold more sequences of it. FFT has no rank: a rank sweep measures it once.
  */
-export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: ShapeFlags, caseFlags: CaseFlags): SweptCase[] {
-  const shapeFor = (change: Partial<ShapeFlags>): BenchShape => benchShapes({ ...shapeFlags, ...change })[0]!;
+export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: BenchShapeFlags, caseFlags: CaseFlags): SweptCase[] {
+  const shapeFor = (change: Partial<BenchShapeFlags>): BenchShape => benchShapes({ ...shapeFlags, ...change })[0]!;
   if (parameter === "rank") {
     const shape = shapeFor({});
     return values.flatMap((value, i) => {
@@ -81,7 +84,7 @@ export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: Sha
   }
   const tokens = shapeFlags.seq * shapeFlags.microBatch;
   return values.flatMap((value) => {
-    const changes: Readonly<Record<Exclude<SweepParameter, "rank">, Partial<ShapeFlags>>> = {
+    const changes: Readonly<Record<Exclude<SweepParameter, "rank">, Partial<BenchShapeFlags>>> = {
       hidden: { hidden: value },
       layers: { layers: value },
       seq: { seq: value, microBatch: Math.max(1, Math.round(tokens / value)) },
@@ -91,7 +94,12 @@ export function sweptCases({ parameter, values }: SweepSettings, shapeFlags: Sha
   });
 }
 
-export function sweepReport({ parameter }: SweepSettings, swept: readonly SweptCase[], results: readonly CaseResult[]): SweepReport {
+export function sweepReport(
+  { parameter }: SweepSettings,
+  sequenceLength: number | null,
+  swept: readonly SweptCase[],
+  results: readonly CaseResult[],
+): SweepReport {
   const byKey = new Map(results.map((result) => [result.key, result]));
   const first = new Map<string, number>();
   const points = swept.map(({ value, benchCase }): SweepPoint => {
@@ -111,5 +119,5 @@ export function sweepReport({ parameter }: SweepSettings, swept: readonly SweptC
       growth: cost / first.get(line)!,
     };
   });
-  return { parameter, shape: swept[0]!.benchCase.shape.description, points };
+  return { parameter, shape: swept[0]!.benchCase.shape.description, sequenceLength, points };
 }

@@ -31,7 +31,13 @@ export function flopsPerToken(spec: DecoderSpec, settings: WorkSettings): number
   return 4 * parameters + 6 * adapterParameterCount(spec, { rank, targets }) + attention;
 }
 
-/** Causal attention over one sequence of T tokens: token t sees t + 1 keys, (T + 1) / 2 on average. */
-export function causalAttendedLength(sequenceLength: number): number {
-  return (sequenceLength + 1) / 2;
+/** Causal attention within each sequence: token t of one sees t + 1 keys. The mean over all tokens; of one length T, (T + 1) / 2. */
+export function causalAttendedLength(sequenceLengths: readonly number[]): number {
+  const tokens = sequenceLengths.reduce((sum, length) => sum + length, 0);
+  return attendedPairs(sequenceLengths) / tokens;
+}
+
+/** Pairs of a query and a key that it attends to. */
+export function attendedPairs(sequenceLengths: readonly number[]): number {
+  return sequenceLengths.reduce((sum, length) => sum + (length * (length + 1)) / 2, 0);
 }

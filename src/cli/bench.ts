@@ -1,33 +1,44 @@
 import type { Command } from "commander";
-import type { BenchSettings } from "../bench/bench.js";
+import { type BenchSettings, benchDefaults } from "../bench/settings.js";
+import type { ShapeFlags } from "../families/family.js";
 import { choiceFlag, commaList, deviceNames, note, numberFlag, printResult, progressOutput, stoppable } from "./output.js";
+import { addShapeFlags } from "./shape-flags.js";
 
 export function registerBench(program: Command): void {
   const size = (flag: string) => numberFlag(flag, { integer: true, min: 1 });
-  program
+  const command = program
     .command("bench")
     .description(
       "Measures LoRA against FFT on this machine. Without flags: three small models, both methods, fp32 and bf16; on a GPU six of the study's models in bf16.",
     )
     .option("--arch <NAMES>", "bloom, gpt_neox (Pythia), llama, baichuan; several between commas", commaList)
-    .option("--preset <NAMES>", "shapes of published models: bloom-560m, pythia-160m, llama-7b, …; several between commas", commaList)
-    .option("--hidden <N>", "hidden size", size("--hidden"))
-    .option("--layers <N>", "blocks", size("--layers"))
-    .option("--heads <N>", "attention heads", size("--heads"))
-    .option("--kv-heads <N>", "key/value heads (llama)", size("--kv-heads"))
-    .option("--intermediate <N>", "width of the MLP", size("--intermediate"))
-    .option("--vocab <N>", "vocabulary size", size("--vocab"))
-    .option("--seq <N>", "tokens of a sequence (default: 256, on a GPU 512)", numberFlag("--seq", { integer: true, min: 2 }))
-    .option("--micro-batch <N>", "sequences of a step (default: 4, on a GPU 16)", size("--micro-batch"))
+    .option("--preset <NAMES>", "shapes of published models: bloom-560m, pythia-160m, llama-7b, …; several between commas", commaList);
+  addShapeFlags(command, "vocabulary size")
+    .option(
+      "--seq <N>",
+      "tokens of a row, one sequence without --sequence-length (default: 256, on a GPU 512)",
+      numberFlag("--seq", { integer: true, min: 2 }),
+    )
+    .option("--micro-batch <N>", "rows of a step (default: 4, on a GPU 16)", size("--micro-batch"))
+    .option(
+      "--sequence-length <N>",
+      "tokens of the sequences packed into each row (default: --seq)",
+      numberFlag("--sequence-length", { integer: true, min: 2 }),
+    )
     .option("--method <NAME>", "lora, fft or both", choiceFlag("--method", ["lora", "fft", "both"]), "both")
-    .option("--lora-rank <N>", "rank of the adapters", size("--lora-rank"), 8)
-    .option("--lora-dropout <P>", "dropout of the adapters' input", numberFlag("--lora-dropout", { min: 0, max: 0.99 }), 0.05)
+    .option("--lora-rank <N>", "rank of the adapters", size("--lora-rank"), benchDefaults.loraRank)
+    .option(
+      "--lora-dropout <P>",
+      "dropout of the adapters' input",
+      numberFlag("--lora-dropout", { min: 0, max: 0.99 }),
+      benchDefaults.loraDropout,
+    )
     .option(
       "--dtype <TYPE>",
       "fp32 or bf16 (default: both; with --peer or --sweep the machine's own; on a GPU bf16)",
       choiceFlag("--dtype", ["fp32", "bf16"]),
     )
-    .option("--device <NAME>", deviceNames, "auto")
+    .option("--device <NAME>", deviceNames, benchDefaults.device)
     .option(
       "--steps <N>",
       "measured steps per case (default: 3 to 15, by their time; 0 with --kernels: none)",
@@ -58,16 +69,11 @@ export function registerBench(program: Command): void {
     });
 }
 
-interface BenchFlags {
+interface BenchFlags extends ShapeFlags {
   readonly arch?: readonly string[];
   readonly preset?: readonly string[];
-  readonly hidden?: number;
-  readonly layers?: number;
-  readonly heads?: number;
-  readonly kvHeads?: number;
-  readonly intermediate?: number;
-  readonly vocab?: number;
   readonly seq?: number;
+  readonly sequenceLength?: number;
   readonly microBatch?: number;
   readonly method: "lora" | "fft" | "both";
   readonly loraRank: number;
@@ -84,17 +90,21 @@ interface BenchFlags {
   readonly json?: true;
 }
 
-async function settingsOf({ arch, preset, method, dtype, steps, sweep, kernels, peer, ...rest }: BenchFlags): Promise<BenchSettings> {
+async function settingsOf({
+  arch,
+  preset,
+  method,
+  dtype,
+  sweep,
+  ...rest
+}: Omit<BenchFlags, "json" | "save" | "compare" | "plot">): Promise<BenchSettings> {
   const { parseSweep } = await import("../bench/sweep.js");
   return {
     ...rest,
-    archs: arch ?? null,
-    presets: preset ?? null,
-    methods: method === "both" ? ["lora", "fft"] : [method],
-    dtypes: dtype === undefined ? null : [dtype],
-    steps: steps ?? null,
-    sweep: sweep === undefined ? null : parseSweep(sweep),
-    kernels: kernels === true,
-    peer: peer === true,
+    archs: arch,
+    presets: preset,
+    methods: method === "both" ? undefined : [method],
+    dtypes: dtype && [dtype],
+    sweep: sweep === undefined ? undefined : parseSweep(sweep),
   };
 }

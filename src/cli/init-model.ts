@@ -1,20 +1,16 @@
 import type { Command } from "commander";
+import type { ShapeFlags } from "../families/family.js";
 import { choiceFlag, deviceNames, numberFlag, printResult } from "./output.js";
+import { addShapeFlags } from "./shape-flags.js";
 
 export function registerInitModel(program: Command): void {
-  const size = (flag: string) => numberFlag(flag, { integer: true, min: 1 });
-  program
+  const command = program
     .command("init-model")
     .description("Writes a randomly initialised model in Hugging Face form, with a tokenizer.")
     .requiredOption("--out <DIR>", "folder of the model")
     .option("--arch <NAME>", "bloom, gpt_neox, llama or baichuan")
-    .option("--preset <NAME>", "shape of a published model: bloom-560m, pythia-1b, llama-7b, …")
-    .option("--hidden <N>", "hidden size", size("--hidden"))
-    .option("--layers <N>", "blocks", size("--layers"))
-    .option("--heads <N>", "attention heads", size("--heads"))
-    .option("--kv-heads <N>", "key/value heads (llama)", size("--kv-heads"))
-    .option("--intermediate <N>", "width of the MLP", size("--intermediate"))
-    .option("--vocab <N>", "vocabulary size (default: the tokenizer's)", size("--vocab"))
+    .option("--preset <NAME>", "shape of a published model: bloom-560m, pythia-1b, llama-7b, …");
+  addShapeFlags(command, "vocabulary size (default: the tokenizer's)")
     .option("--tokenizer <FILE>", "tokenizer.json or tokenizer.model (default: a byte-level tokenizer is made)")
     .option("--seed <N>", "of the weights", numberFlag("--seed", { integer: true, min: 0 }), 0)
     .option("--dtype <TYPE>", "type of the weights, fp32 or bf16", choiceFlag("--dtype", ["fp32", "bf16"]), "fp32")
@@ -35,16 +31,10 @@ export function registerInitModel(program: Command): void {
     });
 }
 
-interface InitModelFlags {
+interface InitModelFlags extends ShapeFlags {
   readonly out: string;
   readonly arch?: string;
   readonly preset?: string;
-  readonly hidden?: number;
-  readonly layers?: number;
-  readonly heads?: number;
-  readonly kvHeads?: number;
-  readonly intermediate?: number;
-  readonly vocab?: number;
   readonly tokenizer?: string;
   readonly seed: number;
   readonly dtype: "fp32" | "bf16";

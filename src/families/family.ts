@@ -24,6 +24,28 @@ export interface ModelShape {
   readonly padTokenId?: number;
 }
 
+/** Sizes of a new model as flags give them, each of which may be left out: to complete a shape, or to replace sizes of one. */
+export interface ShapeFlags {
+  readonly hidden?: number | undefined;
+  readonly layers?: number | undefined;
+  readonly heads?: number | undefined;
+  readonly kvHeads?: number | undefined;
+  readonly intermediate?: number | undefined;
+  readonly vocab?: number | undefined;
+}
+
+/** The sizes that were given, and nothing else of `flags`. */
+export function givenSizes({ hidden, layers, heads, kvHeads, intermediate, vocab }: ShapeFlags): Partial<ModelShape> {
+  return {
+    ...(hidden !== undefined && { hidden }),
+    ...(layers !== undefined && { layers }),
+    ...(heads !== undefined && { heads }),
+    ...(kvHeads !== undefined && { kvHeads }),
+    ...(intermediate !== undefined && { intermediate }),
+    ...(vocab !== undefined && { vocab }),
+  };
+}
+
 export interface ModelFamily {
   /** `model_type` of config.json. */
   readonly modelType: string;

@@ -23,10 +23,11 @@ async function lossesOf({
   const spec = decoderSpecFromConfig(configFromShape(modelType, shape), `gpu-check's ${modelType} model`);
   const model = await Model.init(spec, { device, dtype, seed: 1 });
   if (method === "lora") await model.addLora({ rank: 8, alpha: 16, dropout: 0.05, targets: studyLoraTargets(spec), seed: 2 });
+  const lengths = new Array<number>(sequences).fill(sequenceLength);
   const trainer = new Trainer(model, { method, microBatchTokens: sequenceLength * sequences, seed: 3 });
   const losses: number[] = [];
   for (let step = 0; step < steps; step++) {
-    const batch = syntheticBatch(spec.vocabSize, sequenceLength, sequences, step % shortRunBatches);
+    const batch = syntheticBatch(spec.vocabSize, lengths, step % shortRunBatches);
     const { loss } = await trainer.step([batch], { learningRate, targetTokens: (sequenceLength - 1) * sequences });
     losses.push(loss);
   }

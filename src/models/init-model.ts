@@ -3,6 +3,7 @@ import { copyFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { writeFileSynced, writeFolderAtomic } from "../checkpoint/atomic.js";
 import { PolypacaError } from "../errors.js";
+import { givenSizes, type ShapeFlags } from "../families/family.js";
 import { configFromShape, decoderSpecFromConfig, type ModelConfig, type ModelShape } from "../families/index.js";
 import { modelPresets, presetConfig } from "../families/presets.js";
 import type { ComputeDType } from "../native/addon-types.js";
@@ -16,16 +17,11 @@ import {
 } from "../tokenizer/index.js";
 import { assertFreeFolder } from "./assert-free-folder.js";
 
-export interface InitModelSettings {
+export interface InitModelSettings extends ShapeFlags {
   /** `model_type`; null: the preset's. */
   readonly arch: string | null;
   /** Name of a published model whose shape is taken; null: every size is given. */
   readonly preset: string | null;
-  readonly hidden?: number | undefined;
-  readonly layers?: number | undefined;
-  readonly heads?: number | undefined;
-  readonly kvHeads?: number | undefined;
-  readonly intermediate?: number | undefined;
   /** Default: the preset's, the tokenizer's, or the least that a byte-level tokenizer needs. */
   readonly vocab?: number | undefined;
   /** tokenizer.json or tokenizer.model to copy; null: a byte-level tokenizer of the vocabulary's size is made. */
@@ -104,10 +100,8 @@ async function planModel(settings: InitModelSettings): Promise<ModelPlan> {
 }
 
 function configOf(settings: InitModelSettings, defaultVocab: number, ids: Partial<ModelShape>): ModelConfig {
-  const { arch, preset, hidden, layers, heads, kvHeads, intermediate, vocab } = settings;
-  const given = Object.fromEntries(
-    Object.entries({ hidden, layers, heads, kvHeads, intermediate, vocab }).filter(([, value]) => value !== undefined),
-  ) as Partial<ModelShape>;
+  const { arch, preset, hidden, layers, heads } = settings;
+  const given = givenSizes(settings);
   if (preset !== null) {
     const config = presetConfig(preset, { ...given, ...ids });
     if (arch === null || arch === config.model_type) return config;

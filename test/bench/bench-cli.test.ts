@@ -112,6 +112,17 @@ describe("polypaca bench", () => {
     expect(result.sweep!.points[0]!.growth).toBe(1);
   });
 
+  it("--sweep seq with --sequence-length packs longer rows: the same steps and work as rows of one such sequence", () => {
+    const flags = [...tiny, "--arch", "bloom", "--dtype", "fp32", "--method", "lora"];
+    const { cases, sweep } = bench([...flags, "--sequence-length", "4", "--sweep", "seq=4,16"]) as unknown as BenchReport;
+    expect(sweep).toMatchObject({ parameter: "seq", sequenceLength: 4, points: [{ value: 4 }, { value: 16 }] });
+    const [rows, packed] = cases;
+    expect(rows!.shape).toMatch(/, 4 x 4 tokens$/);
+    expect(packed!.shape).toMatch(/, 1 x 16 tokens in sequences of 4$/);
+    const { loss, flopsPerToken, tokensPerStep } = rows!;
+    expect(packed).toMatchObject({ loss, flopsPerToken, tokensPerStep });
+  });
+
   it("--kernels gives a share of the peak or the bandwidth for every kernel; --steps 0 leaves the steps out", () => {
     const flags = ["--hidden", "32", "--layers", "1", "--vocab", "96", "--seq", "8", "--micro-batch", "2", "--steps", "0"];
     const result = bench([...flags, "--arch", "llama", "--dtype", "bf16", "--kernels"]) as unknown as BenchReport;
@@ -197,6 +208,9 @@ describe("polypaca bench", () => {
     [["--dtype", "fp8"], "--dtype fp8"],
     [["--seq", "1"], "--seq 1"],
     [["--lora-dropout", "1"], "--lora-dropout 1"],
+    [["--sequence-length", "1"], "--sequence-length 1"],
+    [["--sequence-length", "512"], "--sequence-length 512: does not fit into a row of 256"],
+    [["--sequence-length", "64", "--peer"], "--peer: has no mask that keeps the sequences of a packed row apart"],
     [["--sweep", "width"], "--sweep width"],
     [["--sweep", "seq", "--arch", "bloom,llama"], "one model at a time"],
     [["--steps", "0"], "--kernels"],

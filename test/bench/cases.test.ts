@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { benchCases, benchShapes, usualShapes } from "../../src/bench/cases.js";
+import { benchCases, benchShapes, stepSequences, usualShapes } from "../../src/bench/cases.js";
+import { scoredTokens, syntheticBatch } from "../../src/bench/live-case.js";
 import { groupByMemory, planCases } from "../../src/bench/memory-fit.js";
 import { parseSweep, sweptCases } from "../../src/bench/sweep.js";
 import type { Addon } from "../../src/native/addon-types.js";
@@ -58,6 +59,30 @@ describe("what is measured without flags", () => {
   });
 });
 
+describe("packed rows", () => {
+  const packed = (seq: number, sequenceLength: number, microBatch: number) =>
+    benchShapes({ ...noShapeFlags, archs: ["bloom"], seq, sequenceLength, microBatch })[0]!;
+
+  it("hold as many sequences as fit and a shorter one in what is left, each row by itself", () => {
+    expect(stepSequences(packed(10, 4, 2))).toEqual([4, 4, 2, 4, 4, 2]);
+    expect(stepSequences(packed(8, 8, 3))).toEqual([8, 8, 8]);
+    const { inputIds, sequenceLengths } = syntheticBatch(100, stepSequences(packed(10, 4, 2)), 0);
+    expect([inputIds.length, [...sequenceLengths]]).toEqual([20, [4, 4, 2, 4, 4, 2]]);
+    expect(scoredTokens(packed(10, 4, 2))).toBe(20 - 6);
+  });
+
+  it("are told apart from rows of one sequence, which are described as ever", () => {
+    expect(packed(256, 64, 4).description).toMatch(/, 4 x 256 tokens in sequences of 64$/);
+    expect(packed(256, 256, 4)).toEqual(benchShapes({ ...noShapeFlags, archs: ["bloom"] })[0]);
+  });
+
+  it("refuse a sequence that is longer than the row", () => {
+    expect(() => packed(256, 257, 4)).toThrow(
+      expect.objectContaining({ code: "USAGE", message: expect.stringMatching(/^--sequence-length 257: does not fit into a row of 256/) }),
+    );
+  });
+});
+
 describe("sweeps", () => {
   it("read a parameter, with values of their own or given ones in order", () => {
     expect(parseSweep("seq=512,128,128")).toEqual({ parameter: "seq", values: [128, 512] });
@@ -72,6 +97,18 @@ describe("sweeps", () => {
       [512, 2],
       [4096, 1],
     ]);
+  });
+
+  it("of the row length keep the sequences packed into them", () => {
+    const flags = { ...noShapeFlags, sequenceLength: 128 };
+    const swept = sweptCases({ parameter: "seq", values: [128, 512, 4096] }, flags, { ...caseFlags, methods: ["fft"] });
+    expect(swept.map(({ benchCase: { shape } }) => [shape.rowTokens, shape.microBatch])).toEqual([
+      [128, 8],
+      [512, 2],
+      [4096, 1],
+    ]);
+    for (const { benchCase } of swept) expect(new Set(stepSequences(benchCase.shape))).toEqual(new Set([128]));
+    expect(() => sweptCases({ parameter: "seq", values: [64, 128] }, flags, caseFlags)).toThrow(/--sequence-length 128: .*row of 64/);
   });
 
   it("of the rank measure FFT once, which has none", () => {

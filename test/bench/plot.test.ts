@@ -73,9 +73,15 @@ describe("the plot", () => {
       ...{ tokensPerSecond: 1e6 / value, peakMemoryBytes: 2 ** 20, utilization: 0.5, growth: 1 },
     });
     const points = [128, 256, 512].flatMap((value) => [point(value, "lora"), point(value, "fft")]);
-    const elements = elementsOf(plotReport(report({ cases, sweep: { parameter: "seq", shape: "bloom", points } })));
+    const sweep = { parameter: "seq", shape: "bloom", sequenceLength: null, points } as const;
+    const svg = plotReport(report({ cases, sweep }));
+    const elements = elementsOf(svg);
     expect(count(elements, "polyline.line")).toBe(2 * 2);
     expect(count(elements, "circle.point")).toBe(2 * 2 * 3);
+    expect(svg).toContain("sequence length");
+    const packed = plotReport(report({ cases, sweep: { ...sweep, sequenceLength: 128 } }));
+    expect(packed).toContain(">How the cost of a token grows with row length<");
+    expect(packed).toContain(">row length, packed with sequences of 128 tokens<");
   });
 
   it("refuses a run without steps", () => {

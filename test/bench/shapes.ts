@@ -1,8 +1,8 @@
 /** Shapes and results that several tests of the bench use. */
-import type { ShapeFlags } from "../../src/bench/cases.js";
+import type { BenchShapeFlags } from "../../src/bench/cases.js";
 import type { BenchReport, CaseResult } from "../../src/bench/report.js";
 
-export const noShapeFlags: ShapeFlags = { archs: null, presets: null, seq: 256, microBatch: 4 };
+export const noShapeFlags: BenchShapeFlags = { archs: null, presets: null, seq: 256, sequenceLength: null, microBatch: 4 };
 
 /** A case as a run would report it, one second a step; `key` tells it apart. */
 export function caseResult(key: string, changes: Partial<CaseResult> = {}): CaseResult {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type BenchShape, benchShapes } from "../../src/bench/cases.js";
+import { type BenchShape, benchShapes, stepSequences } from "../../src/bench/cases.js";
 import { kernelPlans } from "../../src/bench/kernels.js";
 import { causalAttendedLength, flopsPerToken, type Method } from "../../src/bench/work.js";
 import { studyLoraTargets } from "../../src/families/parameters.js";
@@ -12,8 +12,9 @@ const llama = benchShapes({
   ...{ archs: ["llama"], hidden: 768, layers: 8, heads: 12, kvHeads: 4, intermediate: 2048, vocab: 32_000 },
 })[0]!;
 
-function work({ spec, sequenceLength }: BenchShape, method: Method, scoredShare = 1): number {
-  const meanAttendedLength = causalAttendedLength(sequenceLength);
+function work(shape: BenchShape, method: Method, scoredShare = 1): number {
+  const { spec } = shape;
+  const meanAttendedLength = causalAttendedLength(stepSequences(shape));
   return flopsPerToken(spec, { method, rank: 8, targets: studyLoraTargets(spec), meanAttendedLength, scoredShare });
 }
 
@@ -50,8 +51,28 @@ describe("work per token", () => {
   });
 
   it("attends to half the sequence on average, oneself included", () => {
-    expect(causalAttendedLength(1)).toBe(1);
-    expect(causalAttendedLength(4)).toBe((1 + 2 + 3 + 4) / 4);
+    expect(causalAttendedLength([1])).toBe(1);
+    expect(causalAttendedLength([4])).toBe((1 + 2 + 3 + 4) / 4);
+  });
+});
+
+describe("work of packed rows", () => {
+  const packed = (seq: number, sequenceLength: number, microBatch: number): BenchShape =>
+    benchShapes({ ...noShapeFlags, archs: ["bloom"], seq, sequenceLength, microBatch })[0]!;
+
+  it("attends within each sequence alone, whatever the row holds", () => {
+    expect(causalAttendedLength([3, 2])).toBe((1 + 2 + 3 + 1 + 2) / 5);
+    for (const method of ["lora", "fft"] as const) {
+      expect(work(packed(4096, 128, 1), method)).toBe(work(packed(128, 128, 8), method));
+      expect(work(packed(4096, 4096, 1), method) - work(packed(4096, 128, 1), method)).toBe(12 * 6 * 512 * (2048.5 - 64.5));
+    }
+  });
+
+  it("of attention's kernels counts the pairs within the sequences", () => {
+    const flopsOf = (shape: BenchShape) =>
+      kernelPlans(shape, "bf16", { rank: 8, dropout: 0 }).find(({ op }) => op === "attention_forward")!.flops;
+    expect(flopsOf(packed(1024, 128, 1))).toBe(4 * 64 * 8 * (8 * ((128 * 129) / 2)));
+    expect(flopsOf(packed(10, 4, 1))).toBe(4 * 64 * 8 * (10 + 10 + 3));
   });
 });
 

@@ -25,6 +25,19 @@ const places = (): string[] => ["--model", join(base, "model"), "--data", join(s
 const size = ["--method", "lora", "--max-steps", "4", "--batch-size", "4", "--cutoff", "128", "--validation-size", "8"];
 const rest = ["--warmup-steps", "0", "--eval-every", "2", "--dtype", "fp32", "--device", "cpu"];
 
+describe("the sizes of a shape", () => {
+  it("are the same flags of bench and of init-model", () => {
+    for (const flag of ["--hidden", "--layers", "--heads", "--kv-heads", "--intermediate", "--vocab"]) {
+      for (const command of [["bench"], ["init-model", "--out", join(base, "refused")]]) {
+        expect(runCli([...command, flag, "1.5"])).toMatchObject({
+          exitCode: 2,
+          stderr: expect.stringContaining(`${flag} 1.5: expected a whole number, at least 1`),
+        });
+      }
+    }
+  });
+});
+
 describe("the commands in a row", () => {
   it("init-model makes a byte-level model of the shape asked for", () => {
     const shape = ["--arch", "gpt_neox", "--hidden", "32", "--layers", "1", "--heads", "2"];

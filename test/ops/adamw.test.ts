@@ -38,9 +38,35 @@ describe.each([1, 37, 8193, 40_000])("adamw count=%i", (count) => {
   });
 
   it("writes the bf16 copy of the new masters", () => {
-    const result = probe("adamw", { ...state, ...settings, withCopy: true });
+    const result = probe("adamw", { ...state, ...settings, form: "copied" });
     expectSame(result.copy, rounded(result.master!, "bf16"));
     expectSame(result.master, probe("adamw", { ...state, ...settings }).master);
+  });
+
+  it("loses nothing where the masters are kept as halves", () => {
+    const result = probe("adamw", { ...state, ...settings, form: "split" });
+    const whole = probe("adamw", { ...state, ...settings });
+    for (const name of ["master", "m", "v"]) expectSame(result[name], whole[name]!);
+    expectSame(result.copy, roundedUp(result.master!));
+  });
+});
+
+/** To bf16, ties away from zero. */
+function roundedUp(values: Float32Array): Float32Array {
+  const result = Float32Array.from(values);
+  const bits = new Uint32Array(result.buffer);
+  for (let i = 0; i < bits.length; i++) bits[i] = ((bits[i]! + 0x8000) & 0xffff0000) >>> 0;
+  return result;
+}
+
+describe("halves of an fp32", () => {
+  it("come together again bit for bit: ties, subnormals, zeros, the largest, infinity", () => {
+    const tie = 1 + 2 ** -8;
+    const master = Float32Array.of(tie, -tie, 1 + 3 * 2 ** -8, 2 ** -149, -(2 ** -130), 0, -0, 3.4028234663852886e38, Number.POSITIVE_INFINITY);
+    const zero = new Float32Array(master.length);
+    const result = probe("adamw", { ...settings, learningRate: 0, master, m: zero, v: zero, grad: zero, form: "split" });
+    expectSame(result.master, master);
+    expectSame(result.copy, roundedUp(master));
   });
 });
 

@@ -82,9 +82,14 @@ describe.each([1, 37, 256, 257, 8193, 40_000])("adamw8bit count=%i", (count) => 
 
   it("writes the bf16 copy of the new masters", () => {
     const args = { ...freshState(count), grad: random.normal(count), ...constants, step: 1 };
-    const result = probe("adamw8bit", { ...args, withCopy: true });
+    const result = probe("adamw8bit", { ...args, form: "copied" });
     expectSame(result.copy, rounded(result.master!, "bf16"));
     expectSame(result.master, probe("adamw8bit", args).master);
+  });
+
+  it("loses nothing where the masters are kept as halves", () => {
+    const args = { ...freshState(count), grad: random.normal(count), ...constants, step: 1 };
+    expectSame(probe("adamw8bit", { ...args, form: "split" }).master, probe("adamw8bit", args).master!);
   });
 });
 

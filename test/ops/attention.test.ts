@@ -18,6 +18,8 @@ interface Setting {
   readonly D: number;
   readonly rotaryDim: number;
   readonly alibi: boolean;
+  /** Spare columns per row: with D, they decide how wide CUDA's accesses can be. */
+  readonly padding?: number;
 }
 
 const base = { layout: "separate", sequenceLengths: [1], H: 1, G: 1, D: 8, rotaryDim: 0, alibi: false } as const;
@@ -50,6 +52,61 @@ const settings: readonly Setting[] = [
     rotaryDim: 12,
   },
   { ...base, name: "head dimension 128", sequenceLengths: [50, 90], H: 2, G: 1, D: 128, rotaryDim: 128 },
+  { ...base, name: "lengths about a tile's", sequenceLengths: [1, 2, 63, 64, 65, 130], H: 2, G: 1, D: 32, rotaryDim: 32, padding: 8 },
+  { ...base, name: "many sequences", sequenceLengths: Array.from({ length: 70 }, (_, i) => (i * 7) % 5), D: 8, rotaryDim: 6, padding: 8 },
+  { ...base, name: "unused sequences at the end", sequenceLengths: [5, 70, 0, 0, 0], D: 16, alibi: true, padding: 0 },
+  {
+    ...base,
+    name: "head dimension 64, BLOOM",
+    sequenceLengths: [65, 2],
+    H: 3,
+    G: 3,
+    D: 64,
+    layout: "interleaved",
+    alibi: true,
+    padding: 0,
+  },
+  {
+    ...base,
+    name: "head dimension 64, Pythia",
+    sequenceLengths: [66],
+    H: 2,
+    G: 2,
+    D: 64,
+    layout: "interleaved",
+    rotaryDim: 16,
+    padding: 8,
+  },
+  { ...base, name: "head dimension 80", sequenceLengths: [70], H: 2, G: 2, D: 80, layout: "interleaved", rotaryDim: 20, padding: 0 },
+  { ...base, name: "head dimension 96", sequenceLengths: [66, 1], H: 4, G: 2, D: 96, rotaryDim: 96, padding: 16 },
+  { ...base, name: "head dimension 112", sequenceLengths: [67], H: 2, G: 1, D: 112, layout: "concatenated", alibi: true, padding: 8 },
+  { ...base, name: "head dimension 128, wide rows", sequenceLengths: [65, 30], H: 4, G: 2, D: 128, rotaryDim: 128, padding: 0 },
+  {
+    ...base,
+    name: "head dimension 256, Pythia",
+    sequenceLengths: [63, 70],
+    H: 1,
+    G: 1,
+    D: 256,
+    layout: "interleaved",
+    rotaryDim: 64,
+    padding: 0,
+  },
+  { ...base, name: "head dimension 256, all of it rotated", sequenceLengths: [66], H: 2, G: 1, D: 256, rotaryDim: 256, padding: 8 },
+  { ...base, name: "head dimension 40", sequenceLengths: [35, 66], H: 3, G: 3, D: 40, rotaryDim: 10, padding: 8 },
+  {
+    ...base,
+    name: "head dimension 100, OpenLLaMA",
+    sequenceLengths: [66, 3],
+    H: 2,
+    G: 2,
+    D: 100,
+    layout: "concatenated",
+    rotaryDim: 100,
+    padding: 4,
+  },
+  { ...base, name: "rows on odd elements", sequenceLengths: [20, 66], H: 3, G: 1, D: 37, rotaryDim: 10, padding: 1 },
+  { ...base, name: "narrow rows of head dimension 200", sequenceLengths: [9, 66], D: 200, rotaryDim: 8, padding: 2 },
 ];
 const cases = computeDTypes.flatMap((dtype) => settings.map((setting) => ({ dtype, ...setting })));
 
@@ -110,11 +167,11 @@ function referenceShape({ sequenceLengths, H, G, D, alibi }: Setting): Attention
 }
 
 function nativeArguments(setting: Setting, dtype: ComputeDType) {
-  const { layout, sequenceLengths, H, G, D, rotaryDim, alibi } = setting;
+  const { layout, sequenceLengths, H, G, D, rotaryDim, alibi, padding = 2 } = setting;
   const tables = rotaryDim > 0 ? ropeTables(512, rotaryDim, theta) : {};
   const slopes = alibi ? { alibiSlopes: Float32Array.from(alibiSlopes(H)) } : {};
   const shape = { H, G, D, rotaryDim, scale: 1 / Math.sqrt(D), layout, dtype };
-  return { ...shape, sequenceLengths: Int32Array.from(sequenceLengths), padding: 2, ...tables, ...slopes };
+  return { ...shape, sequenceLengths: Int32Array.from(sequenceLengths), padding, ...tables, ...slopes };
 }
 
 function randomVectors(setting: Setting, dtype: ComputeDType, N: number): Vectors & { dout: Float32Array } {
@@ -208,14 +265,24 @@ describe.each(computeDTypes)("attention_decode in %s", (dtype) => {
     }
   });
 
-  it("reads each position from the cache row that `source` names, and its own from its own row", () => {
-    const [H, G, D, rows, cacheRowCount] = [4, 2, 8, 3, 6];
+  // On CUDA: tiles of 64 tokens, groups beyond 16 queries, and with a maximum of 300 tokens a context in several shares.
+  const sizes = [
+    { name: "a short context", H: 4, G: 2, D: 8, maxLength, positions: [5, 0, 3] },
+    { name: "a long context", H: 4, G: 2, D: 64, maxLength: 300, positions: [299, 64, 130] },
+    { name: "a large group", H: 20, G: 1, D: 40, maxLength: 300, positions: [127, 128, 200] },
+    { name: "a wide head", H: 2, G: 2, D: 256, maxLength: 70, positions: [69, 10, 63] },
+    { name: "narrow rows", H: 3, G: 1, D: 100, maxLength: 140, positions: [139, 1, 66] },
+  ];
+
+  it.each(sizes)("reads each position from the cache row that `source` names, and its own from its own row: $name", (size) => {
+    const { H, G, D, maxLength } = size;
+    const [rows, cacheRowCount] = [3, 6];
     const random = new RandomValues(77);
     const draw = (count: number) => rounded(random.normal(count), dtype);
     const [kCache, vCache] = [draw(cacheRowCount * maxLength * G * D), draw(cacheRowCount * maxLength * G * D)];
     const [q, k, v] = [draw(rows * H * D), draw(rows * G * D), draw(rows * G * D)];
     const cacheRows = Int32Array.of(4, 5, 3);
-    const positions = Int32Array.of(5, 0, 3);
+    const positions = Int32Array.from(size.positions);
     // Rows 0 to 2 are nobody's own; 3 stands for the own one.
     const source = Int32Array.from({ length: rows * maxLength }, (_, i) => {
       const row = random.integer(4);

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { expectClose } from "../expect-close.js";
+import { expectClose, expectSame } from "../expect-close.js";
 import { linearBackward, linearForward } from "../reference/linear.js";
 import { RandomValues } from "../reference/random-values.js";
 import { tolerance } from "../tolerances.js";
-import { computeDTypes, plus, probe, rounded, scaled } from "./probe.js";
+import { computeDTypes, plus, probe, probeRepeatedly, rounded, scaled, storedDTypes } from "./probe.js";
 
 const shapes = [
   { N: 1, rows: 5, cols: 37 },
@@ -62,9 +62,37 @@ describe.each(cases)("linear $dtype trained=$trained N=$N rows=$rows cols=$cols"
     expectClose(added.dw, plus(dw, scaled(gradients.dw, 0.5)), tolerance("linear", "fp32", "backward", N));
   });
 
+  it("backward takes the fp32 gradient of the residual stream", () => {
+    for (const [op, args, output] of [
+      ["linear_backward_input", { w }, "dx"],
+      ["linear_backward_weight", { x }, "dw"],
+    ] as const) {
+      const narrow = probe(op, { ...settings, dy, ...args });
+      expectSame(probe(op, { ...settings, gradientDtype: "fp32", dy, ...args })[output], narrow[output]);
+    }
+  });
+
   it("backward_bias adds the column sums in fp32", () => {
     const result = probe("linear_backward_bias", { ...settings, dy, db });
     expectClose(result.db, plus(db, gradients.db), tolerance("sum", "fp32", "backward", 4 * N));
     expect(result.db).toHaveLength(rows);
+  });
+});
+
+describe.each(storedDTypes)("linear_backward_bias %s", (dtype) => {
+  it.each([
+    { N: 1, rows: 37, padding: 3 },
+    { N: 70, rows: 300, padding: 0 },
+    { N: 200, rows: 264, padding: 8 },
+  ])("adds the column sums of $N rows of $rows, the same in every order of threads", ({ N, rows, padding }) => {
+    const random = new RandomValues(N + rows);
+    const dy = rounded(random.normal(N * rows), dtype);
+    const db = random.normal(rows);
+    const expected = dy.reduce((sums, value, i) => {
+      sums[i % rows]! += value;
+      return sums;
+    }, Float64Array.from(db));
+    const result = probeRepeatedly("linear_backward_bias", { dtype, N, rows, padding, dy, db });
+    expectClose(result.db, expected, tolerance("sum", "fp32", "backward", 4 * N));
   });
 });

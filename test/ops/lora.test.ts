@@ -7,9 +7,13 @@ import { tolerance } from "../tolerances.js";
 import { computeDTypes, plus, probe, rounded } from "./probe.js";
 
 const shapes = [
-  { N: 1, C: 37, rows: 5, R: 1 },
-  { N: 9, C: 8, rows: 33, R: 8 },
-  { N: 70, C: 131, rows: 48, R: 24 },
+  { N: 1, C: 37, rows: 5, R: 1, padding: 3 },
+  { N: 9, C: 8, rows: 33, R: 8, padding: 3 },
+  { N: 70, C: 131, rows: 48, R: 24, padding: 3 },
+  // Rows on 16 bytes; more than one block of features, of tokens and, in the last, of ranks.
+  { N: 33, C: 304, rows: 40, R: 16, padding: 0 },
+  { N: 130, C: 60, rows: 24, R: 64, padding: 4 },
+  { N: 70, C: 264, rows: 17, R: 70, padding: 8 },
 ];
 const cases = computeDTypes.flatMap((dtype) => [0, 0.05, 0.5].flatMap((rate) => shapes.map((shape) => ({ dtype, rate, ...shape }))));
 
@@ -24,7 +28,7 @@ function dropoutOf(N: number, rate: number) {
   };
 }
 
-describe.each(cases)("lora $dtype dropout=$rate N=$N C=$C rows=$rows R=$R", ({ dtype, rate, N, C, rows, R }) => {
+describe.each(cases)("lora $dtype dropout=$rate N=$N C=$C rows=$rows R=$R", ({ dtype, rate, N, C, rows, R, padding }) => {
   const random = new RandomValues(N + C + R);
   const x = rounded(random.normal(N * C), dtype);
   const A = rounded(random.normal(R * C), dtype);
@@ -35,7 +39,7 @@ describe.each(cases)("lora $dtype dropout=$rate N=$N C=$C rows=$rows R=$R", ({ d
   const dropout = dropoutOf(N, rate);
   const mask = dropoutMask(N, C, dropout.reference);
   const shape = { N, rows, cols: C, R, scaling: 1 };
-  const settings = { dtype, N, C, R, rows, padding: 3 };
+  const settings = { dtype, N, C, R, rows, padding };
 
   it("down_forward assigns h from the masked input", () => {
     const { h } = probe("lora_down_forward", { ...settings, ...dropout.args, x, A });
@@ -55,6 +59,20 @@ describe.each(cases)("lora $dtype dropout=$rate N=$N C=$C rows=$rows R=$R", ({ d
     const result = probe("lora_down_backward", { ...settings, ...dropout.args, dh, x, A, dx, dA });
     expectClose(result.dA, plus(dA, expected.dA), tolerance("lora", dtype, "backward", N));
     expectClose(result.dx, plus(dx, expected.dx), tolerance("lora", dtype, "backward", R));
+  });
+
+  it("down_backward adds to an fp32 dx without rounding it", () => {
+    const dh = rounded(random.normal(N * R), dtype);
+    const identity = Float64Array.from({ length: R * R }, (_, i) => (i % (R + 1) === 0 ? 1 : 0));
+    const wide = random.normal(N * C);
+    const expected = loraBackward(dh, x, mask, A, identity, { ...shape, rows: R });
+    const result = probe("lora_down_backward", { ...settings, ...dropout.args, residualDtype: "fp32", dh, x, A, dx: wide });
+    expectClose(result.dx, plus(wide, expected.dx), tolerance("lora", "fp32", "backward", R));
+  });
+
+  it("up_backward takes the fp32 gradient of the residual stream", () => {
+    const narrow = probe("lora_up_backward", { ...settings, dy, up });
+    expectSame(probe("lora_up_backward", { ...settings, gradientDtype: "fp32", dy, up }).dh, narrow.dh);
   });
 
   it("down_backward without dx gives the same dA", () => {

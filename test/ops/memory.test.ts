@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { expectSame } from "../expect-close.js";
 import { RandomValues } from "../reference/random-values.js";
-import { computeDTypes, probe, rounded, scaled } from "./probe.js";
+import { probe, rounded, scaled, storedDTypes } from "./probe.js";
 
-const pairs = computeDTypes.flatMap((from) => computeDTypes.map((to) => ({ from, to })));
+const pairs = storedDTypes.flatMap((from) => storedDTypes.map((to) => ({ from, to })));
 
 describe.each(pairs)("copies from $from to $to", ({ from, to }) => {
   const random = new RandomValues(9);
@@ -20,8 +20,10 @@ describe.each(pairs)("copies from $from to $to", ({ from, to }) => {
   });
 
   it("scaled_copy multiplies before it rounds", () => {
-    const { dst } = probe("scaled_copy", { rows: 300, cols: 200, from, to, src, scale: 0.75 });
-    expectSame(dst, rounded(Float32Array.from(scaled(src, 0.75)), to));
+    for (const padding of [0, 3, 8]) {
+      const { dst } = probe("scaled_copy", { rows: 300, cols: 200, from, to, src, scale: 0.75, padding });
+      expectSame(dst, rounded(Float32Array.from(scaled(src, 0.75)), to));
+    }
   });
 });
 
@@ -33,11 +35,16 @@ describe("convert to bf16", () => {
   });
 });
 
-describe.each(computeDTypes)("row selection in %s", (dtype) => {
-  const [N, C] = [200, 130];
+const selections = storedDTypes.flatMap((dtype) => [
+  { dtype, C: 130, padding: 2 },
+  { dtype, C: 136, padding: 8 },
+]);
+
+describe.each(selections)("row selection in $dtype, C=$C", ({ dtype, C, padding }) => {
+  const N = 200;
   const random = new RandomValues(10);
   const x = rounded(random.normal(N * C), dtype);
-  const settings = { dtype, C, padding: 2 };
+  const settings = { dtype, C, padding };
   const row = (values: Float32Array, n: number) => values.slice(n * C, (n + 1) * C);
 
   it("gather_rows takes the rows asked for, in their order", () => {
@@ -50,6 +57,7 @@ describe.each(computeDTypes)("row selection in %s", (dtype) => {
     { which: "some rows", list: [0, 5, 6, 199] },
     { which: "one row", list: [3] },
     { which: "no row", list: [] },
+    { which: "every second row", list: Array.from({ length: N / 2 }, (_, i) => 2 * i + 1) },
     { which: "every row", list: [...Array(N).keys()] },
   ])("scatter_rows puts $which where it belongs and zeroes the others", ({ list }) => {
     const indices = Int32Array.from(list);

@@ -3,21 +3,23 @@ import { expectClose, expectSame } from "../expect-close.js";
 import { normalizeRows, normalizeRowsBackward } from "../reference/normalized-head.js";
 import { RandomValues } from "../reference/random-values.js";
 import { tolerance } from "../tolerances.js";
-import { computeDTypes, probe, rounded } from "./probe.js";
+import { probe, rounded, storedDTypes } from "./probe.js";
 
-const cases = computeDTypes.flatMap((dtype) =>
+const cases = storedDTypes.flatMap((dtype) =>
   [
     { V: 1, C: 37 },
     { V: 300, C: 64 },
     { V: 5, C: 1300 },
-  ].map((shape) => ({ dtype, ...shape })),
+    { V: 30, C: 64, padding: 8 },
+    { V: 3, C: 2312, padding: 0 },
+  ].map((shape) => ({ dtype, padding: 3, ...shape })),
 );
 
-describe.each(cases)("normalize_rows $dtype V=$V C=$C", ({ dtype, V, C }) => {
+describe.each(cases)("normalize_rows $dtype V=$V C=$C padding=$padding", ({ dtype, V, C, padding }) => {
   const random = new RandomValues(V + C);
   const w = rounded(random.normal(V * C, 0.3), dtype);
   const dHat = random.normal(V * C);
-  const forward = probe("normalize_rows", { dtype, V, C, padding: 3, w });
+  const forward = probe("normalize_rows", { dtype, V, C, padding, w });
 
   it("divides every row by its length", () => {
     const expected = normalizeRows(w, V, C);
@@ -26,7 +28,7 @@ describe.each(cases)("normalize_rows $dtype V=$V C=$C", ({ dtype, V, C }) => {
   });
 
   it("backward assigns dw, and in place gives the same bits", () => {
-    const args = { dtype, V, C, padding: 3, wHat: forward.wHat!, inverseNorm: forward.inverseNorm!, dHat };
+    const args = { dtype, V, C, padding, wHat: forward.wHat!, inverseNorm: forward.inverseNorm!, dHat };
     const { dw } = probe("normalize_rows_backward", args);
     expectClose(dw, normalizeRowsBackward(dHat, w, V, C), tolerance("normalizedHead", dtype, "backward"));
     expectSame(probe("normalize_rows_backward", { ...args, inPlace: true }).dHat, dw);

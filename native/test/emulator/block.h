@@ -99,7 +99,7 @@ struct Block {
   std::vector<uint32_t> runnable;
   std::vector<SharedCell> cells;
   char *stacks = nullptr, *shared = nullptr, *arguments = nullptr;
-  MemoryRange recent[4];  // global ranges found last
+  MemoryRange recent[256];  // global ranges found in this launch, by the address's bits 8 to 15: buffers start on 256 bytes
   std::string fault;
 };
 

@@ -49,6 +49,7 @@ float warp_max(float v);
 
 Vec16 load_16(const void* p);
 void store_16(void* p, Vec16 v);
+inline void store_global_16(void* p, Vec16 v) { store_16(p, v); }
 Vec8 load_8(const void* p);
 void store_8(void* p, Vec8 v);
 

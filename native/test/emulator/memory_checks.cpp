@@ -107,10 +107,9 @@ void compare_global(Block& block, Thread& thread, const MemoryRange& range, uint
 }
 
 void check_global(Block& block, Thread& thread, uintptr_t address, uint32_t bytes, Access access, const void* code) {
-  for (const MemoryRange& range : block.recent) {
-    const uintptr_t offset = address - range.begin;
-    if (offset < range.bytes && range.bytes - offset >= bytes) return compare_global(block, thread, range, offset, bytes, access, code);
-  }
+  MemoryRange& recent = block.recent[address >> 8 & 255];
+  const uintptr_t recent_offset = address - recent.begin;
+  if (recent_offset < recent.bytes && recent.bytes - recent_offset >= bytes) return compare_global(block, thread, recent, recent_offset, bytes, access, code);
   const MemoryRange range = find_range(address);
   if (range.bytes == 0) {
     if (access == Access::read && in_read_only_segment(address)) return;
@@ -120,8 +119,7 @@ void check_global(Block& block, Thread& thread, uintptr_t address, uint32_t byte
   if (range.bytes - offset < bytes) {
     report(block, thread, std::string(verb(access)) + bytes_at(bytes) + " at offset " + std::to_string(offset) + " of a buffer of " + std::to_string(range.bytes) + " bytes: past its end", code);
   }
-  for (int i = 3; i > 0; --i) block.recent[i] = block.recent[i - 1];
-  block.recent[0] = range;
+  recent = range;
   compare_global(block, thread, range, offset, bytes, access, code);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "test/emulator/queue.h"
 
 namespace polypaca::cuda_emulated {
 namespace {
@@ -31,9 +32,17 @@ void require_valid(const Product& p) {
 
 class EmulatedProducts final : public Products {
  public:
-  void run(const Product& p, const Stream&) override {
+  void run(const Product& p, const Stream& stream) override {
     if (p.M < 1 || p.N < 1) return;
     require_valid(p);
+    queue(stream, [p] { multiply(p); });
+  }
+  void prepare(const Stream&) override {}
+  std::string describe() const override { return "plain"; }
+  std::vector<ProductChoice> choices() const override { return {}; }
+
+ private:
+  static void multiply(const Product& p) {
     const std::vector<float> a = widened(p.a, p.M, p.K, p.transpose_a), b = widened(p.b, p.K, p.N, p.transpose_b);
     constexpr int64_t kRows = 16;
 #pragma omp parallel for schedule(static) if (p.M * p.N * p.K > (1 << 16))
@@ -52,11 +61,6 @@ class EmulatedProducts final : public Products {
       for (int64_t row = 0; row < rows; ++row) finish_row(p, first + row, &sums[size_t(row * p.N)]);
     }
   }
-  void prepare(const Stream&) override {}
-  std::string describe() const override { return "plain"; }
-  std::vector<ProductChoice> choices() const override { return {}; }
-
- private:
   static void finish_row(const Product& p, int64_t row, const float* sums) {
     for (int64_t col = 0; col < p.N; ++col) {
       const int64_t i = row * p.d.ld + col;

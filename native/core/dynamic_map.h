@@ -7,14 +7,14 @@
 
 #include "core/dtype.h"
 
-namespace polypaca::POLYPACA_ISA {
+namespace polypaca {
 
 struct DynamicMap {
   float value[256] = {};
   float middle[255] = {};  // between value[i] and value[i + 1]
 };
 
-constexpr DynamicMap make_dynamic_map(bool has_sign) {
+POLYPACA_INLINE constexpr DynamicMap make_dynamic_map(bool has_sign) {
   constexpr double kDecades[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0};
   DynamicMap map;
   const int zero = has_sign ? 127 : 0;
@@ -31,12 +31,4 @@ constexpr DynamicMap make_dynamic_map(bool has_sign) {
   return map;
 }
 
-/// Code of the nearest value; halfway, of the lower one.
-POLYPACA_INLINE int encode(const DynamicMap& map, float x) {
-  int code = 0;
-#pragma GCC unroll 8
-  for (int half = 128; half > 0; half /= 2) code += x > map.middle[code + half - 1] ? half : 0;
-  return code;
-}
-
-}  // namespace polypaca::POLYPACA_ISA
+}  // namespace polypaca
