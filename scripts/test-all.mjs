@@ -46,6 +46,13 @@ const stages = [
     { POLYPACA_TEST_DEVICE: "cuda-emulated", POLYPACA_EMULATOR_SEED: seed },
     withoutEmulator,
   ]),
+  [
+    "goldens on CUDA's kernels by emulation",
+    process.execPath,
+    [...vitest, "test/goldens-emulated.test.ts"],
+    { POLYPACA_EMULATED_GOLDENS: "all" },
+    withoutEmulator,
+  ],
   ["goldens and ops with AVX2", process.execPath, [...vitest, "test/goldens.test.ts", "test/ops"], { POLYPACA_ISA: "avx2" }],
   [
     "goldens and ops without vector extensions",

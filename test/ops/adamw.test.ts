@@ -62,7 +62,17 @@ function roundedUp(values: Float32Array): Float32Array {
 describe("halves of an fp32", () => {
   it("come together again bit for bit: ties, subnormals, zeros, the largest, infinity", () => {
     const tie = 1 + 2 ** -8;
-    const master = Float32Array.of(tie, -tie, 1 + 3 * 2 ** -8, 2 ** -149, -(2 ** -130), 0, -0, 3.4028234663852886e38, Number.POSITIVE_INFINITY);
+    const master = Float32Array.of(
+      tie,
+      -tie,
+      1 + 3 * 2 ** -8,
+      2 ** -149,
+      -(2 ** -130),
+      0,
+      -0,
+      3.4028234663852886e38,
+      Number.POSITIVE_INFINITY,
+    );
     const zero = new Float32Array(master.length);
     const result = probe("adamw", { ...settings, learningRate: 0, master, m: zero, v: zero, grad: zero, form: "split" });
     expectSame(result.master, master);
