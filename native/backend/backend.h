@@ -12,7 +12,6 @@
 #include <memory>
 #include <string>
 #include <vector>
-#include <vector>
 
 #include "core/dtype.h"
 #include "core/memory.h"

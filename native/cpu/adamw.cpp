@@ -2,8 +2,9 @@
 // and the global gradient norm.
 //   g = clip * grad;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 //   p = p (1 - lr * weight_decay) - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)
-// m, v, grad fp32 [count]; p as MasterValues says. p, m, v are updated in place, grad is only read: one pass, each byte read once. Elements do not meet, so threads change nothing. The sum of squares is double throughout (a gradient of 1e-25 must
-// not vanish), over fixed chunks added in order: the same for any number of threads.
+// m, v, grad fp32 [count]; p as MasterValues says. p, m, v are updated in place, grad is only read: one pass, each byte read once.
+// Elements do not meet, so threads change nothing. The sum of squares is double throughout (a gradient of 1e-25 must not vanish), over
+// fixed chunks added in order: the same for any number of threads.
 #include <math.h>
 
 #include "cpu/adamw_coefficients.h"
