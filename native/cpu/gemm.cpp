@@ -5,6 +5,7 @@
 // none is a sliver.
 // A block of A (kBlockA bytes) and one of B (kBlockB) stay in the second-level cache while all their tiles are computed. Above
 // kCutUnits, K is cut and the sums of a cut wait in fp32 for the next one.
+// Where threads share N, a tile fetches what a later one needs while it is computed (Ahead). One that adds to C fetches its rows of C.
 // Threads share M or N, never K. The factor that all of them read is packed by all of them into `shared`; blocks of the other one
 // are packed by whoever computes with them into `local`. Blocks are handed out as threads become free: an element's sum is the
 // same whoever computes it.
@@ -27,6 +28,7 @@ namespace {
 constexpr int64_t kBlockA = int64_t(384) << 10, kBlockB = int64_t(256) << 10;  // bytes
 constexpr int64_t kLongestUnits = 2048, kCutUnits = 1024;  // K is cut where it has more units than the first, about to the second
 constexpr int64_t kChunk = 8;       // units that all panels of a block pack before they go on to the next rows of memory
+constexpr int64_t kLine = 64;        // bytes of a line of the caches
 constexpr int64_t kSharedTask = 4;   // panels of the shared factor that a thread packs at a time
 constexpr int64_t kSerialWork = int64_t(1) << 16;  // multiply-adds below which a second thread costs more than it brings
 
@@ -151,9 +153,34 @@ void pack_block_b(const Plan& p, uint32_t* dst, int64_t first, int64_t end) {
   if (p.units2 > 0) pack_columns<Unit>(dst, p.b_units, p.b_units - p.units2, call.b2, call.N, first, end, 0, p.K2);
 }
 
-/// All tiles of one block of A and one of B. Full tiles that need no more than rounding are written by the micro-kernel itself.
+/// Directs what tiles fetch while they are computed. Each fetches the panel of A that the next tile needs, which comes from another
+/// thread's cache or from afar; the last ones of a block fetch the source of the block of B that is packed next instead.
+struct Ahead {
+  const char* source;
+  int64_t wait, units;  // tiles until the source's turn; units of a panel
+
+  /// Of the next block's source: panels first .. end - 1 of B; none where first is end. Whole rows along k are one run of memory;
+  /// rows that lie apart are left to pack_panels (fetching them from here made products slower).
+  POLYPACA_INLINE Ahead(const Plan& p, int64_t first, int64_t end, int64_t tiles) : source(nullptr), wait(tiles), units(p.units) {
+    const Operand& b = p.call->b;
+    if (first == end || !b.k_contiguous || b.ld != p.K || p.call->packed_b) return;
+    const int64_t ld = b.ld * size_of(b.dtype), rows = least(end * kPanel, p.call->N) - first * kPanel;
+    source = static_cast<const char*>(b.data) + first * kPanel * ld;
+    wait = tiles - parts(rows * ld, kLine * most(1, units));
+  }
+
+  POLYPACA_INLINE void apply(MicroCall& micro) {
+    const bool panel = wait-- > 0 || !source;
+    micro.ahead = panel ? reinterpret_cast<const char*>(micro.a + kRowStride * units) : source;
+    micro.ahead_step = panel ? kRowStride * int64_t(sizeof(uint32_t)) : kLine;
+    if (!panel) source += units * kLine;
+  }
+};
+
+/// All tiles of one block of A and one of B. Full tiles that need no more than a bias, an addition to C and rounding are written by the
+/// micro-kernel itself.
 template <typename Unit>
-void multiply_blocks(const Plan& p, const BlockA& a, const BlockB& b) {
+void multiply_blocks(const Plan& p, const BlockA& a, const BlockB& b, Ahead* ahead) {
   const GemmCall& call = *p.call;
   const Matrix& c = p.stage.out.c;
   alignas(64) float tile[kMaxRows * kPanel];
@@ -161,7 +188,11 @@ void multiply_blocks(const Plan& p, const BlockA& a, const BlockB& b) {
     const int64_t n = panel * kPanel, width = panel_width(call.N, panel);
     const bool direct = p.stage.plain() && call.N - n >= width;
     const uint32_t* own = b.data + (panel - b.first) * kPanel * p.b_units;
-    MicroCall micro{nullptr, own, own, p.units, 0, tile, direct ? c.dtype : DType::f32, direct ? c.ld : width};
+    MicroCall micro{nullptr, own, own, p.units, 0, tile, direct ? c.dtype : DType::f32, direct ? c.ld : width, nullptr, false, nullptr, 0};
+    if (direct) {
+      micro.bias = p.stage.out.bias ? p.stage.out.bias + n : nullptr;
+      micro.adds = p.stage.out.beta != 0.0f;
+    }
     if (call.packed_b) {
       micro.b = static_cast<const uint32_t*>(call.packed_b) + panel * kPanel * p.packed_units + p.packed_first * width;
       micro.units = p.units1;
@@ -170,6 +201,7 @@ void multiply_blocks(const Plan& p, const BlockA& a, const BlockB& b) {
     for (int64_t i = 0; i < a.rows.pieces; ++i) {
       const int64_t m = a.m0 + a.rows.start(i), rows = a.rows.length(i);
       micro.a = a.data + i * kRowStride * p.units;
+      if (ahead) ahead->apply(micro);
       if (direct) micro.c = c.at(m, n).data;
       find_micro_kernel<Unit>(rows, width / kLanes)(micro);
       if (!direct) store_tile<Unit>(p.stage, tile, rows, width, m, n, call.N);
@@ -191,8 +223,11 @@ void work_by_columns(const Plan& p) {
   for (int64_t i = 0; i < blocks.pieces; ++i) {
     const BlockB b{block_b, blocks.start(i), blocks.start(i) + blocks.length(i)};
     if (p.b_units > 0) pack_block_b<Unit>(p, block_b, b.first, b.end);
+    const int64_t next = i + p.threads;  // blocks go round the threads as long as none is disturbed
+    const int64_t start = next < blocks.pieces ? blocks.start(next) : 0, length = next < blocks.pieces ? blocks.length(next) : 0;
+    Ahead ahead(p, start, start + length, all.pieces * blocks.length(i));
     for (int64_t j = 0; j < all.pieces; j += p.panels_a) {
-      multiply_blocks<Unit>(p, BlockA{p.shared + j * kRowStride * p.units, all.start(j), some_of(all, j, p.panels_a)}, b);
+      multiply_blocks<Unit>(p, BlockA{p.shared + j * kRowStride * p.units, all.start(j), some_of(all, j, p.panels_a)}, b, &ahead);
     }
   }
 }
@@ -213,7 +248,7 @@ void work_by_rows(const Plan& p) {
   for (int64_t i = 0; i < blocks.pieces; ++i) {
     const BlockA a{block_a, blocks.start(i), panels_of(blocks.length(i))};
     pack_block_a<Unit>(p, block_a, a.m0, a.rows);
-    multiply_blocks<Unit>(p, a, BlockB{p.shared, 0, p.panels});
+    multiply_blocks<Unit>(p, a, BlockB{p.shared, 0, p.panels}, nullptr);
   }
 }
 
@@ -252,19 +287,21 @@ void gemm_with(const GemmCall& call, GemmScratch& scratch) {
   p.by_columns = shares_columns(call, p.panels, p.threads);
   p.packed_units = units_of<Unit>(call.K);
   const Runs cuts{p.packed_units, p.packed_units > kLongestUnits ? parts(p.packed_units, kCutUnits) : 1};
-  const float* earlier = nullptr;
+  // Sums of a cut wait in C itself where the next one may add to it, which the micro-kernel does best, else beside it.
+  const bool in_c = call.out.c.dtype == DType::f32 && !call.out.keep && !call.out.bias && call.out.alpha == 1.0f && call.out.beta == 0.0f;
   for (int64_t i = 0; i < cuts.pieces; ++i) {
-    const bool last = i + 1 == cuts.pieces;
+    const bool first = i == 0, last = i + 1 == cuts.pieces;
     p.packed_first = cuts.start(i);
     p.k0 = p.packed_first * Unit::kElements;
     p.K = least(cuts.length(i) * Unit::kElements, call.K - p.k0);
     p.K2 = last ? call.K2 : 0;
-    p.stage = {call.out, earlier};
-    if (!last) {
+    p.stage = {call.out, nullptr};
+    if (in_c) {
+      if (!first) p.stage.out.beta = 1.0f;
+    } else if (cuts.pieces > 1) {
       float* sums = static_cast<float*>(reserve(scratch.sums, call.M * call.N * 4));
-      p.stage.out = {};
-      p.stage.out.c = {sums, DType::f32, call.N};
-      earlier = sums;
+      if (last) p.stage.earlier = sums;
+      else p.stage.out = {{sums, DType::f32, call.N}, 1.0f, first ? 0.0f : 1.0f};
     }
     multiply_cut<Unit>(p, scratch);
   }
@@ -380,7 +417,7 @@ double kernel_peak(double seconds) {
       // Values with busy bits: a processor that multiplies zeros is faster than it will be in earnest.
       for (int64_t i = 0; i < kRowStride * kUnits; ++i) a[i] = 0x3F9E3F35u + uint32_t(i % 61) * 0x00030005u;
       for (int64_t i = 0; i < kPanel * kUnits; ++i) b[i] = 0x3F67BF4Bu + uint32_t(i % 53) * 0x00070003u;
-      const MicroCall call{a, b, nullptr, kUnits, 0, tile, DType::f32, kPanel};
+      const MicroCall call{a, b, nullptr, kUnits, 0, tile, DType::f32, kPanel, nullptr, false, nullptr, 0};
 #pragma omp barrier
       const double begin = omp_get_wtime();
       for (int64_t i = 0; i < kRounds; ++i) micro_kernel<Unit, kMaxRows, 2>(call);

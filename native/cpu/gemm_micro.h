@@ -71,9 +71,11 @@ POLYPACA_INLINE void store_floats(Bf16Unit, bf16* p, Floats x) {
 }
 #endif
 
-template <typename Unit, int R, int V>
-POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const uint32_t* b, int64_t units) {
-  for (int64_t u = 0; u < units; ++u, a += kRowStride, b += V * kLanes) {
+/// kFetch: `ahead` is what a later call will read; a line of it is asked for per unit, `step` bytes from the last.
+template <typename Unit, bool kFetch, int R, int V>
+POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const uint32_t* b, int64_t units, const char* ahead, int64_t step) {
+  for (int64_t u = 0; u < units; ++u, a += kRowStride, b += V * kLanes, ahead += step) {
+    if constexpr (kFetch) __builtin_prefetch(ahead, 0, 2);
     Words column[V];
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) column[v] = *(const Words*)(b + v * kLanes);
@@ -89,15 +91,47 @@ POLYPACA_INLINE void accumulate(Floats (&sum)[R][V], const uint32_t* a, const ui
 struct MicroCall {
   const uint32_t *a, *b, *b2;
   int64_t units, units2;
-  void* c;       // R rows of V * kLanes sums are assigned here, rounded where c_dtype is bf16
+  void* c;             // R rows of V * kLanes sums go here, rounded where c_dtype is bf16
   DType c_dtype;
-  int64_t ldc;   // in elements
+  int64_t ldc;         // in elements
+  const float* bias;   // [V * kLanes], may be null
+  bool adds;           // to what is in c
+  const char* ahead;   // may be null: memory to fetch into the second-level cache meanwhile, a line per unit; it need not exist
+  int64_t ahead_step;  // bytes between lines
 };
 
-template <typename Unit, typename T, int R, int V>
-POLYPACA_INLINE void store_sums(const Floats (&sum)[R][V], T* c, int64_t ldc) {
+/// C's rows lie pages apart: asked for before the sums are taken, they are there after them.
+template <typename T, int R, int V>
+POLYPACA_INLINE void prefetch_sums(const MicroCall& call) {
+  const T* c = static_cast<const T*>(call.c);
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r, c += ldc) {
+  for (int r = 0; r < R; ++r, c += call.ldc) {
+#pragma GCC unroll 4
+    for (int byte = 0; byte < V * kLanes * int(sizeof(T)); byte += 64) __builtin_prefetch(reinterpret_cast<const char*>(c) + byte, 1, 3);
+  }
+}
+
+template <typename Unit, typename T, int R, int V>
+POLYPACA_INLINE void store_sums(Floats (&sum)[R][V], const MicroCall& call) {
+  T* c = static_cast<T*>(call.c);
+  if (call.bias) {
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) {
+      const Floats bias = load_floats(call.bias + v * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sum[r][v] += bias;
+    }
+  }
+  if (call.adds) {
+    const T* from = c;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r, from += call.ldc) {
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sum[r][v] += load_floats(from + v * kLanes);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r, c += call.ldc) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) store_floats(Unit{}, c + v * kLanes, sum[r][v]);
   }
@@ -111,12 +145,18 @@ void micro_kernel(const MicroCall& call) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) sum[r][v] = Floats{};
   }
-  accumulate<Unit, R, V>(sum, call.a, call.b, call.units);
-  if (call.units2 > 0) accumulate<Unit, R, V>(sum, call.a + call.units * kRowStride, call.b2, call.units2);
-  if (call.c_dtype == DType::bf16) {
-    store_sums<Unit>(sum, static_cast<bf16*>(call.c), call.ldc);
+  if (call.adds) call.c_dtype == DType::bf16 ? prefetch_sums<bf16, R, V>(call) : prefetch_sums<float, R, V>(call);
+  constexpr bool kMayFetch = V == 2 && R + 2 > kMaxRows;  // slivers are too few to matter, and each kernel twice is much code
+  if (kMayFetch && call.ahead) {
+    accumulate<Unit, kMayFetch, R, V>(sum, call.a, call.b, call.units, call.ahead, call.ahead_step);
   } else {
-    store_sums<Unit>(sum, static_cast<float*>(call.c), call.ldc);
+    accumulate<Unit, false, R, V>(sum, call.a, call.b, call.units, nullptr, 0);
+  }
+  if (call.units2 > 0) accumulate<Unit, false, R, V>(sum, call.a + call.units * kRowStride, call.b2, call.units2, nullptr, 0);
+  if (call.c_dtype == DType::bf16) {
+    store_sums<Unit, bf16>(sum, call);
+  } else {
+    store_sums<Unit, float>(sum, call);
   }
 }
 

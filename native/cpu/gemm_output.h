@@ -20,8 +20,8 @@ POLYPACA_INLINE Floats keep_lanes(Floats x, uint32_t bits) {
 struct Stage {
   GemmOutput out;
   const float* earlier = nullptr;  // [M, N], dense
-  /// Nothing but rounding is to be done.
-  POLYPACA_INLINE bool plain() const { return !earlier && !out.keep && !out.bias && out.alpha == 1.0f && out.beta == 0.0f; }
+  /// Nothing is to be done that the micro-kernel cannot do itself.
+  POLYPACA_INLINE bool plain() const { return !earlier && !out.keep && out.alpha == 1.0f && (out.beta == 0.0f || out.beta == 1.0f); }
 };
 
 /// One element of C; its row starts at c, the earlier sums' at `earlier`.

@@ -10,18 +10,28 @@
 
 namespace polypaca::POLYPACA_ISA {
 
+/// Pairs i .. i + kCount - 1. The count is a constant: rotary_dim is often so small that all of it would fall into the scalar rest
+/// of a vectorised loop.
+template <int kCount, typename T>
+POLYPACA_INLINE void rotate_pairs(T* first, T* second, const float* cos, const float* sin, float sign) {
+#pragma omp simd
+  for (int i = 0; i < kCount; ++i) {
+    const float a = to_float(first[i]), b = to_float(second[i]), s = sign * sin[i];
+    store(first + i, a * cos[i] - b * s);
+    store(second + i, b * cos[i] + a * s);
+  }
+}
+
 /// Rotates one head's vector in place. sign 1 rotates, -1 rotates back.
 template <typename T>
 POLYPACA_INLINE void rotate(T* x, const Rope& rope, int64_t position, float sign) {
   const int64_t half = rope.rotary_dim / 2;
   const float *cos = rope.cos + position * half, *sin = rope.sin + position * half;
   T *first = x, *second = x + half;
-#pragma omp simd
-  for (int64_t i = 0; i < half; ++i) {
-    const float a = to_float(first[i]), b = to_float(second[i]), s = sign * sin[i];
-    store(first + i, a * cos[i] - b * s);
-    store(second + i, b * cos[i] + a * s);
-  }
+  int64_t i = 0;
+  for (; i + 16 <= half; i += 16) rotate_pairs<16>(first + i, second + i, cos + i, sin + i, sign);
+  for (; i + 8 <= half; i += 8) rotate_pairs<8>(first + i, second + i, cos + i, sin + i, sign);
+  for (; i < half; ++i) rotate_pairs<1>(first + i, second + i, cos + i, sin + i, sign);
 }
 
 POLYPACA_INLINE void rotate(const HeadView& x, int64_t token, int64_t head, const Rope& rope, int64_t position, float sign) {
