@@ -327,16 +327,21 @@ void gemm(const GemmCall& call, GemmScratch& scratch) {
 
 namespace {
 
-/// Panels as gemm_with and gemm_few_rows lay them out, over all M that are no larger: which side is shared depends on M.
+/// Panels as gemm_with and gemm_few_rows lay them out, over all M that are no larger: which side is shared depends on M. Of each side
+/// the largest M needs most, so the search ends when both have been met.
 template <typename Unit>
 GemmScratchBytes most_scratch_of(GemmCall call) {
   const int64_t threads = omp_get_max_threads(), panels = parts(call.N, kPanel), longest = units_of<Unit>(call.K);
   const int64_t units2 = units_of<Unit>(call.K2), units = least(longest, kLongestUnits) + units2, b_units = call.packed_b ? units2 : units;
+  // More rows than these divide evenly enough (even_rows > 1 - threads * kMaxRows / M >= 0.9): columns are not shared.
+  const int64_t uneven = most(call.N, 10 * threads * kMaxRows);
   GemmScratchBytes most_of;
   if (longest > kLongestUnits) most_of.sums = call.M * call.N * 4;
   if (!call.packed_b) most_of.shared = kFewRows * (vectors_of(call.K, Unit::kElements) + vectors_of(call.K2, Unit::kElements)) * kLanes * 4;
-  for (; call.M > 0; --call.M) {
+  for (bool met[2] = {}; call.M > 0 && !(met[0] && met[1]); call.M = least(call.M - 1, uneven)) {
     const bool by_columns = shares_columns(call, panels, threads);
+    if (met[by_columns]) continue;
+    met[by_columns] = true;
     const int64_t local = by_columns ? (b_units > 0 ? most(kBlockB, kPanel * units * 4) : 0) : most(kBlockA, kRowStride * units * 4);
     most_of.shared = most(most_of.shared, by_columns ? panels_of(call.M).pieces * kRowStride * units * 4 : panels * kPanel * b_units * 4);
     most_of.local = most(most_of.local, round_up(local, 4096) * threads);
