@@ -46,7 +46,7 @@ export async function runBench(asked: BenchSettings = {}, { output = silent, sig
   const settings = resolveBenchSettings(asked);
   const addon = loadAddon();
   const device = resolveDevice(addon, settings.device, settings.dtypes?.length === 1 ? settings.dtypes[0] : undefined);
-  const { cases, swept } = chosenCases(addon, settings, device);
+  const { cases, swept } = onlyKeys(chosenCases(addon, settings, device), settings.keys);
   const { planned, leftOut } = planCases(addon, cases, settings.sweep === null && isCuda(device));
   for (const line of leftOut) output.stream.write(`left out: ${line}\n`);
   const run = new BenchRun(addon, { ...settings, device }, output, signal);
@@ -61,7 +61,7 @@ export async function runBench(asked: BenchSettings = {}, { output = silent, sig
     device,
     gemmPeak,
     gemmProducts: { fp32: run.gemm.products("fp32"), bf16: run.gemm.products("bf16") },
-    microKernelPeak: isCuda(device) ? null : { fp32: await addon.measurePeak("fp32", 200), bf16: await addon.measurePeak("bf16", 200) },
+    microKernelPeak: run.gemm.microKernel(),
     cases: results,
     leftOut,
     ratios: methodRatios(measurements),
@@ -72,11 +72,20 @@ export async function runBench(asked: BenchSettings = {}, { output = silent, sig
   };
 }
 
-function chosenCases(
-  addon: Addon,
-  settings: ResolvedBenchSettings,
-  device: string,
-): { readonly cases: readonly BenchCase[]; readonly swept: readonly SweptCase[] } {
+interface ChosenCases {
+  readonly cases: readonly BenchCase[];
+  readonly swept: readonly SweptCase[];
+}
+
+function onlyKeys({ cases, swept }: ChosenCases, keys: readonly string[] | null): ChosenCases {
+  if (keys === null) return { cases, swept };
+  const chosen = cases.filter(({ key }) => keys.includes(key));
+  if (chosen.length === 0)
+    throw new PolypacaError("USAGE", `keys: none of ${cases.length} cases has one of them. Take them from a report.`);
+  return { cases: chosen, swept: swept.filter(({ benchCase }) => keys.includes(benchCase.key)) };
+}
+
+function chosenCases(addon: Addon, settings: ResolvedBenchSettings, device: string): ChosenCases {
   const isLong = settings.peer || settings.sweep !== null || isCuda(device);
   const usual: readonly ComputeDType[] = isLong ? [resolveDType(addon, undefined, device)] : ["bf16", "fp32"];
   const dtypes = (settings.dtypes ?? usual).map((dtype) => resolveDType(addon, dtype, device));

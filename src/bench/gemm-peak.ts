@@ -27,6 +27,8 @@ export class GemmPeak {
   readonly #device: string;
   /** CPU: GFLOP/s by type and product. */
   readonly #rates = new Map<ComputeDType, number[][]>();
+  /** CPU: GFLOP/s of the micro-kernel with its panels in the cache. */
+  readonly #inCache = new Map<ComputeDType, number[]>();
   /** GPU: GFLOP/s of its own choice of bf16 products. */
   readonly #deviceRates: number[] = [];
   readonly #milliseconds: number;
@@ -38,7 +40,7 @@ export class GemmPeak {
     this.#milliseconds = milliseconds;
   }
 
-  /** Measures every product once in each type; called before, between and after the steps. */
+  /** Measures every product, and the micro-kernel, once in each type; called before, between and after the steps. */
   async sample(): Promise<void> {
     if (this.#device !== "cpu") {
       this.#deviceRates.push(await this.#addon.measurePeak("bf16", this.#milliseconds, this.#device));
@@ -51,6 +53,9 @@ export class GemmPeak {
         const { seconds } = await this.#addon.timeKernel("linear_forward", { dtype, ...product }, this.#milliseconds);
         rates[i]!.push((2 * product.N * product.rows * product.cols) / seconds / 1e9);
       }
+      const inCache = this.#inCache.get(dtype) ?? [];
+      this.#inCache.set(dtype, inCache);
+      inCache.push(await this.#addon.measurePeak(dtype, this.#milliseconds));
     }
   }
 
@@ -63,6 +68,12 @@ export class GemmPeak {
   products(dtype: ComputeDType): ProductRate[] {
     const rates = this.#rates.get(dtype) ?? [];
     return rates.map((values, i) => ({ ...peakProducts[i]!, gflops: medianOf(values) }));
+  }
+
+  /** The micro-kernel's median, in GFLOP/s; null on a GPU. Between runs of one build it tells how fast the machine was. */
+  microKernel(): Readonly<Record<ComputeDType, number>> | null {
+    if (this.#device !== "cpu") return null;
+    return { fp32: medianOf(this.#inCache.get("fp32") ?? []), bf16: medianOf(this.#inCache.get("bf16") ?? []) };
   }
 
   /** The fastest product's median, in GFLOP/s; null for a type that the device does not compute in. */

@@ -33,6 +33,8 @@ export interface BenchSettings extends ShapeFlags {
   readonly loraDropout?: number | undefined;
   /** Measured steps per case, after two of warm-up. Default: 3 to 15, as their time allows. 0, with `kernels`: none. */
   readonly steps?: number | undefined;
+  /** Of these cases only those with these keys, as a report has them. Default: all. */
+  readonly keys?: readonly string[] | undefined;
   /** One size that varies, for one model. Default: none. */
   readonly sweep?: SweepSettings | undefined;
   /** Every kernel of the CPU on its own as well. Default false. */
@@ -51,6 +53,7 @@ export interface ResolvedBenchSettings extends Omit<BenchShapeFlags, "seq" | "mi
   readonly loraRank: number;
   readonly loraDropout: number;
   readonly steps: number | null;
+  readonly keys: readonly string[] | null;
   readonly sweep: SweepSettings | null;
   readonly kernels: boolean;
   readonly peer: boolean;
@@ -71,6 +74,7 @@ export function resolveBenchSettings(settings: BenchSettings): ResolvedBenchSett
     loraRank: settings.loraRank ?? benchDefaults.loraRank,
     loraDropout: settings.loraDropout ?? benchDefaults.loraDropout,
     steps: settings.steps ?? null,
+    keys: settings.keys ?? null,
     sweep: settings.sweep ?? null,
     kernels: settings.kernels ?? false,
     peer: settings.peer ?? false,

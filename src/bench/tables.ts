@@ -1,5 +1,5 @@
 /** The report as text for a terminal: tables of plain columns, numbers to the right. */
-import type { Comparison } from "./compare.js";
+import type { ComparedCase, Comparison } from "./compare.js";
 import type { KernelReport } from "./kernels.js";
 import type { PeerReport } from "./peer.js";
 import type { BenchReport, CaseResult } from "./report.js";
@@ -141,13 +141,15 @@ function kernelTable({ bandwidth, kernels }: KernelReport): string {
   return `${table}\n\n${note}`;
 }
 
-export function comparisonTable({ differences, gemmPeak, cases, onlyBefore, onlyNow }: Comparison): string {
+export function comparisonTable({ differences, gemmPeak, microKernel, cases, onlyBefore, onlyNow }: Comparison): string {
+  const isRepeated = cases.some(({ ratioAgain }) => ratioAgain !== null);
   const table = formatTable(
     [
       { title: "against the saved run", cell: ({ key }) => key, align: "left" },
       { title: "before", cell: ({ tokensPerSecondBefore }) => number(tokensPerSecondBefore) },
       { title: "now", cell: ({ tokensPerSecondNow }) => number(tokensPerSecondNow) },
       { title: "ratio", cell: ({ ratio }) => times(ratio) },
+      ...(isRepeated ? [{ title: "again", cell: ({ ratioAgain }: ComparedCase) => (ratioAgain === null ? "" : times(ratioAgain)) }] : []),
       { title: "noise", cell: ({ noise }) => `±${percent(noise, 1)}` },
       { title: "memory", cell: ({ peakMemory }) => peakMemory.toFixed(2) },
       { title: "verdict", cell: ({ verdict }) => verdict, align: "left" },
@@ -156,7 +158,7 @@ export function comparisonTable({ differences, gemmPeak, cases, onlyBefore, only
   );
   return [
     table,
-    `GEMM peak now over before: bf16 ${timesOrNone(gemmPeak.bf16)}, fp32 ${timesOrNone(gemmPeak.fp32)}.`,
+    `GEMM peak now over before: bf16 ${timesOrNone(gemmPeak.bf16)}, fp32 ${timesOrNone(gemmPeak.fp32)}; micro-kernel, which verdicts allow for as the machine's speed: bf16 ${timesOrNone(microKernel.bf16)}, fp32 ${timesOrNone(microKernel.fp32)}.`,
     ...differences.map((difference) => `Another machine or build: ${difference}`),
     ...onlyBefore.map((key) => `Only in the saved run: ${key}`),
     ...onlyNow.map((key) => `Not in the saved run: ${key}`),

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import type { BenchReport } from "../bench/report.js";
 import { type BenchSettings, benchDefaults } from "../bench/settings.js";
 import type { ShapeFlags } from "../families/family.js";
 import { choiceFlag, commaList, deviceNames, note, numberFlag, printResult, progressOutput, stoppable } from "./output.js";
@@ -52,21 +53,30 @@ export function registerBench(program: Command): void {
     .option("--plot <FILE.svg>", "draw tokens/s and memory, or with --sweep the growth of the cost per token")
     .option("--json", "print the result as JSON")
     .action(async ({ json, save, compare, plot, ...flags }: BenchFlags) => {
-      const [{ runBench }, { checkOutputs, writeOutputs }, { compareRuns, readSavedRun }, { describeReport }] = await Promise.all([
-        import("../bench/bench.js"),
-        import("../bench/outputs.js"),
-        import("../bench/compare.js"),
-        import("../bench/tables.js"),
-      ]);
+      const [{ runBench }, { checkOutputs, writeOutputs }, { compareWithSecondLook, readSavedRun }, { describeReport }] = await Promise.all(
+        [import("../bench/bench.js"), import("../bench/outputs.js"), import("../bench/compare.js"), import("../bench/tables.js")],
+      );
       const settings = await settingsOf(flags);
       await checkOutputs({ save, plot });
       const before = compare === undefined ? null : await readSavedRun(compare);
-      const report = await stoppable((signal) => runBench(settings, { output: progressOutput(), signal }));
+      const measure = (asked: BenchSettings) => stoppable((signal) => runBench(asked, { output: progressOutput(), signal }));
+      const report = await measure(settings);
       for (const file of await writeOutputs(report, { save, plot })) note(`written: ${file}`);
-      const comparison = before && compareRuns(before, report);
+      const comparison = before && (await compareWithSecondLook(before, report, (keys) => measureAgain(keys, settings, measure)));
       printResult(json === true, { ...report, comparison }, () => describeReport(report, comparison));
       if (comparison !== null && comparison.slower > 0) process.exitCode = 1;
     });
+}
+
+function measureAgain(
+  keys: readonly string[],
+  settings: BenchSettings,
+  measure: (settings: BenchSettings) => Promise<BenchReport>,
+): Promise<BenchReport> {
+  note(
+    `${keys.length === 1 ? "one case looks" : `${keys.length} cases look`} slower than before and ${keys.length === 1 ? "is" : "are"} measured again`,
+  );
+  return measure({ ...settings, keys, kernels: false, peer: false });
 }
 
 interface BenchFlags extends ShapeFlags {

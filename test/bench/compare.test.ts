@@ -2,7 +2,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { compareRuns, readSavedRun, savedText } from "../../src/bench/compare.js";
+import { compareRuns, compareWithSecondLook, readSavedRun, savedText } from "../../src/bench/compare.js";
 import { relativeSpread, spreadOf } from "../../src/bench/statistics.js";
 import { comparisonTable } from "../../src/bench/tables.js";
 import { caseResult, report } from "./shapes.js";
@@ -33,6 +33,43 @@ describe("comparing runs", () => {
   it("does not trust a difference below 2% however quiet the steps were", () => {
     expect(verdicts([at("a", 1000, 0)], [at("a", 985, 0)])).toEqual(["within noise"]);
     expect(verdicts([at("a", 1000, 0)], [at("a", 975, 0)])).toEqual(["slower"]);
+  });
+
+  const slowMachine = { fp32: 230, bf16: 460 * 0.9 };
+  const verdictOn = (now: number, microKernelPeak = slowMachine) =>
+    compareRuns(report({ cases: [at("a", 1000)] }), report({ cases: [at("a", now)], microKernelPeak })).cases[0]!.verdict;
+
+  it("does not blame a case for a slower machine, nor praise it for a faster one", () => {
+    expect(verdictOn(905)).toBe("within noise");
+    expect(verdictOn(870)).toBe("slower");
+    expect(verdictOn(1030)).toBe("faster");
+    const fastMachine = { fp32: 230, bf16: 460 * 1.1 };
+    expect(verdictOn(1090, fastMachine)).toBe("within noise");
+    expect(verdictOn(1130, fastMachine)).toBe("faster");
+    expect(verdictOn(970, fastMachine)).toBe("slower");
+    // The other type's micro-kernel says nothing about a bf16 case.
+    expect(verdictOn(905, { fp32: 230 * 0.9, bf16: 460 })).toBe("slower");
+  });
+
+  it("measures what looks slower a second time, and nothing else", async () => {
+    const before = report({ cases: [at("a", 1000), at("b", 1000), at("c", 1000)] });
+    const now = report({ cases: [at("a", 900), at("b", 900), at("c", 1000)] });
+    const asked: (readonly string[])[] = [];
+    const comparison = await compareWithSecondLook(before, now, async (keys) => {
+      asked.push(keys);
+      return report({ cases: [at("a", 1000), at("b", 910)] });
+    });
+    expect(asked).toEqual([["a", "b"]]);
+    expect(comparison.cases.map(({ verdict, ratioAgain }) => [verdict, ratioAgain])).toEqual([
+      ["within noise", 1],
+      ["slower", 0.91],
+      ["within noise", null],
+    ]);
+    expect(comparison.slower).toBe(1);
+    expect(comparisonTable(comparison)).toMatch(/again/);
+    const none = await compareWithSecondLook(before, before, () => Promise.reject(new Error("nothing to measure again")));
+    expect(none.slower).toBe(0);
+    expect(comparisonTable(none)).not.toMatch(/again/);
   });
 
   it("counts what is slower and names what only one run has", () => {
