@@ -5,7 +5,7 @@
 namespace polypaca {
 
 int64_t head_chunk_rows(int64_t tokens, int64_t vocab_size, DType compute, bool trains_head) {
-  const int64_t budget = (trains_head ? int64_t(160) : int64_t(64)) << 20, least = trains_head ? 256 : 64;
+  const int64_t budget = (trains_head ? int64_t(160) : int64_t(64)) << 20, least = 256;
   int64_t rows = std::max(least, budget / (vocab_size * size_of(compute))) / 16 * 16;
   return std::max<int64_t>(1, std::min(rows, tokens));
 }
