@@ -89,6 +89,15 @@ struct ProductShape {
   bool rounded = false;      // [M, K] lies in memory as fp32 and is multiplied as bf16
 };
 
+/// What a training step is made of, as far as the memory depends on it that a back end keeps between operations.
+struct StepShapes {
+  std::vector<ProductShape> products;
+  int64_t tokens = 0, hidden = 0;  // N and C of the largest micro batch
+  int64_t trained_bias_rows = 0;   // of the widest bias that is trained; 0: none
+  bool trains_norms = false, trains_embedding = false;
+  int64_t gradient_run = 0;        // values of the longest contiguous run of gradients
+};
+
 /// Where trained values lie. Either fp32, perhaps with a bf16 copy for the products; or halves of an fp32 (core/dtype.h): the copy and
 /// what is missing to it, 4 bytes instead of 6.
 struct MasterValues {
@@ -149,6 +158,19 @@ struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // double: 1 - 0.999f is 1.3e-5 off, and so would the second moment be
   const StepState* state = nullptr;                   // in the back end's memory
 };
+
+/// How scores change before tokens are chosen by them, in this order: transformers' logits processors.
+struct ScoreChanges {
+  bool log_probabilities = false;       // x becomes x - logsumexp(x)
+  float repetition_penalty = 1.0f;      // of `penalised`: x < 0 ? x * penalty : x / penalty (Keskar et al. 2019)
+  const int32_t* penalised = nullptr;   // [count][2]: (row, token), each pair once, rows ascending
+  int64_t penalised_count = 0;
+  const int32_t* banned = nullptr;      // [count][2], rows ascending: these become -inf
+  int64_t banned_count = 0;
+};
+
+/// choose_tokens finds no more than these: twice the most beams.
+constexpr int64_t kMostChosen = 128;
 
 /// What tells one record of queued work from another; meaning is the caller's.
 using RecordKey = std::array<int64_t, 6>;
@@ -218,9 +240,9 @@ class Backend {
   virtual void linear_backward_input(Matrix dx, Matrix dy, const Weight& w, int64_t N, float beta) = 0;
   /// dw fp32 [rows, cols], row stride ldw, = beta * dw + alpha * dy^T x.
   virtual void linear_backward_weight(float* dw, int64_t ldw, Matrix dy, Matrix x, int64_t N, int64_t rows, int64_t cols, float alpha, float beta) = 0;
-  /// Most memory that products, and the adapters' below, keep between calls once each of these was asked for. Not allocated by the
-  /// caller: the back end takes it at the first call that needs it.
-  virtual int64_t product_scratch_bytes(const ProductShape* products, int64_t count) const = 0;
+  /// Most memory that operations keep between calls once such a step has run. Not allocated by the caller: the back end takes it at the
+  /// first call that needs it.
+  virtual int64_t scratch_bytes(const StepShapes& step) const = 0;
   /// db fp32 [rows] adds the column sums of dy.
   virtual void linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) = 0;
 
@@ -262,6 +284,10 @@ class Backend {
   /// ignored label: loss 0, gradient 0.
   /// Unless grad_scale is null, logits[r] becomes (softmax - onehot) * *grad_scale in place, in the logits' dtype.
   virtual void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, const float* grad_scale) = 0;
+  /// log_sums[r] = logsumexp(scores[r]) of the scores as given (fp32, assigned); then scores fp32 [rows, V] change in place; then
+  /// best[r][i] and tokens[r][i] for i < count (0 to kMostChosen, at most V) are the largest, best first, ties to the smaller token. NaN
+  /// is never chosen: where a row has too few other scores, the rest is -inf and token -1.
+  virtual void choose_tokens(float* log_sums, float* best, int32_t* tokens, Matrix scores, const ScoreChanges& changes, int64_t rows, int64_t V, int64_t count) = 0;
   /// *sum adds the losses, in double and in order.
   virtual void add_losses(double* sum, const float* losses, int64_t rows) = 0;
 
@@ -292,8 +318,8 @@ struct CpuFeatures {
 
 CpuFeatures cpu_features();
 
-/// Ceiling of every dense product in GFLOP/s: the micro-kernel alone, all threads, panels in the cache; takes about `milliseconds`.
-double measure_gemm_peak(DType dtype, double milliseconds);
+/// Ceiling of every dense product on the CPU in GFLOP/s: the micro-kernel alone, all threads, panels in the cache; takes about `milliseconds`.
+double measure_micro_kernel(DType dtype, double milliseconds);
 
 /// The CPU back end with the best kernels for this machine.
 std::shared_ptr<Backend> open_cpu_backend();
@@ -317,5 +343,17 @@ CudaFeatures cuda_features();
 /// `device`: "cpu", "cuda" (the first), "cuda:<n>" or "cuda-emulated" (CUDA's kernels as C++, for tests). Throws unsupported with what
 /// is missing: the build, the driver or the device.
 std::shared_ptr<Backend> open_backend(const std::string& device);
+
+struct DeviceMemory {
+  int64_t held = 0, most_held = 0;  // bytes of this process now, and the most since it started: on a GPU what its back ends allocated
+  int64_t available = 0;            // what it may still take
+  int64_t total = 0;
+};
+
+/// As open_backend's `device`.
+DeviceMemory device_memory(const std::string& device);
+
+/// GFLOP/s that no product exceeds on the CPU (see measure_micro_kernel); on a GPU those of the fastest large bf16 product.
+double measure_peak(const std::string& device, DType dtype, double milliseconds);
 
 }  // namespace polypaca

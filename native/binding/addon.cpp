@@ -59,20 +59,15 @@ Napi::Value machine(const Napi::CallbackInfo& info) {
   });
 }
 
-/// What a GPU holds and reaches is its own back end's to tell.
-void require_cpu(const Napi::Value& device, const char* what) {
-  if (device.IsUndefined()) return;
-  const std::string name = device.ToString();
-  if (name != "cpu") throw Error(ErrorCode::unsupported, std::string(what) + ": device \"" + name + "\": its back end does not tell this yet");
-}
+std::string device_or_cpu(const Napi::Value& device) { return device.IsUndefined() ? "cpu" : std::string(device.ToString()); }
 
 Napi::Value memory_usage(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    require_cpu(info[0], "memoryUsage");
+    const DeviceMemory memory = device_memory(device_or_cpu(info[0]));
     Napi::Object o = Napi::Object::New(info.Env());
-    o.Set("resident", double(resident_bytes()));
-    o.Set("peakResident", double(peak_resident_bytes()));
-    o.Set("available", double(memory_limits().available));
+    o.Set("resident", double(memory.held));
+    o.Set("peakResident", double(memory.most_held));
+    o.Set("available", double(memory.available));
     return o;
   });
 }
@@ -89,9 +84,9 @@ Napi::Value measure_peak(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const std::string dtype = info[0].ToString();
     const double milliseconds = info[1].ToNumber();
-    require_cpu(info[2], "measurePeak");
-    return JobRunner::instance().submit(info.Env(), std::make_shared<StopFlag>(false), [dtype, milliseconds](Job&) -> JobRunner::Resolve {
-      const double rate = measure_gemm_peak(dtype == "bf16" ? DType::bf16 : DType::f32, milliseconds);
+    const std::string device = device_or_cpu(info[2]);
+    return JobRunner::instance().submit(info.Env(), std::make_shared<StopFlag>(false), [device, dtype, milliseconds](Job&) -> JobRunner::Resolve {
+      const double rate = measure_peak(device, dtype == "bf16" ? DType::bf16 : DType::f32, milliseconds);
       return [rate](Napi::Env env) { return Napi::Number::New(env, rate); };
     });
   });

@@ -359,6 +359,25 @@ void cross_entropy(Backend& b, Args& a) {
   b.cross_entropy(logits, a.output_floats("losses", rows), a.ints("targets", rows, V, true), rows, V, a.flag("withGradient", true) ? a.place_value(float(a.number("gradScale", 1.0))) : nullptr);
 }
 
+/// `penalised`, `banned`: pairs (row, token). `tokens` come back as numbers.
+void choose_tokens(Backend& b, Args& a) {
+  const int64_t V = a.integer("V"), rows = a.length("scores") / V, count = a.integer("count");
+  const Matrix scores = a.output("scores", rows, V, DType::f32);
+  ScoreChanges changes;
+  changes.log_probabilities = a.flag("logProbabilities", false);
+  changes.repetition_penalty = float(a.number("repetitionPenalty", 1.0));
+  const std::vector<int32_t> penalised = a.host_ints("penalised"), banned = a.host_ints("banned");
+  changes.penalised = a.upload(penalised), changes.penalised_count = int64_t(penalised.size() / 2);
+  changes.banned = a.upload(banned), changes.banned_count = int64_t(banned.size() / 2);
+  int32_t* tokens = static_cast<int32_t*>(a.scratch(rows * count * 4));
+  float* widened = a.output_floats("tokens", rows * count);
+  b.choose_tokens(a.output_floats("logSums", rows), a.output_floats("best", rows * count), tokens, scores, changes, rows, V, count);
+  std::vector<int32_t> ids(size_t(rows * count));
+  b.copy_out(ids.data(), tokens, rows * count * 4);
+  const std::vector<float> values(ids.begin(), ids.end());
+  b.copy_in(widened, values.data(), rows * count * 4);
+}
+
 void add_losses(Backend& b, Args& a) {
   const int64_t rows = a.length("losses");
   double* sum = a.place_value(a.number("sum", 0.0));
@@ -498,7 +517,7 @@ constexpr Op kOps[] = {
     POLYPACA_OP(linear_backward_bias), POLYPACA_OP(dropout_mask),    POLYPACA_OP(lora_down_forward),     POLYPACA_OP(lora_up_backward),
     POLYPACA_OP(lora_down_backward), POLYPACA_OP(attention_forward), POLYPACA_OP(attention_backward),    POLYPACA_OP(attention_decode),
     POLYPACA_OP(cache_prompt),      POLYPACA_OP(activation_forward), POLYPACA_OP(activation_backward),   POLYPACA_OP(normalize_rows),
-    POLYPACA_OP(normalize_rows_backward), POLYPACA_OP(cross_entropy), POLYPACA_OP(add_losses),           POLYPACA_OP(add_squares),
+    POLYPACA_OP(normalize_rows_backward), POLYPACA_OP(cross_entropy), POLYPACA_OP(choose_tokens), POLYPACA_OP(add_losses),           POLYPACA_OP(add_squares),
     POLYPACA_OP(finish_norm),       POLYPACA_OP(adamw),              POLYPACA_OP(adamw8bit),         POLYPACA_OP(cgroup_available),
 };
 #undef POLYPACA_OP

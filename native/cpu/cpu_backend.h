@@ -51,7 +51,7 @@ class CpuBackend final : public Backend {
   void linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) override;
 
   // product_scratch.cpp
-  int64_t product_scratch_bytes(const ProductShape* products, int64_t count) const override;
+  int64_t scratch_bytes(const StepShapes& step) const override;
 
   // lora.cpp
   void lora_down_forward(Matrix h, Matrix x, Matrix A, const Dropout& dropout, int64_t N, int64_t C, int64_t R) override;
@@ -75,6 +75,7 @@ class CpuBackend final : public Backend {
 
   // cross_entropy.cpp
   void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, const float* grad_scale) override;
+  void choose_tokens(float* log_sums, float* best, int32_t* tokens, Matrix scores, const ScoreChanges& changes, int64_t rows, int64_t V, int64_t count) override;
   void add_losses(double* sum, const float* losses, int64_t rows) override;
 
   // adamw.cpp

@@ -90,7 +90,7 @@ CpuFeatures cpu_features() {
   return f;
 }
 
-double measure_gemm_peak(DType dtype, double milliseconds) {
+double measure_micro_kernel(DType dtype, double milliseconds) {
   const Choice choice = choose();
   const bool dot = dtype == DType::bf16 && choice.options.bf16_dot;
   const double seconds = milliseconds / 1000;

@@ -11,11 +11,10 @@ POLYPACA_INLINE void grow(int64_t& most, int64_t bytes) { most = bytes > most ? 
 
 }  // namespace
 
-int64_t CpuBackend::product_scratch_bytes(const ProductShape* products, int64_t count) const {
+int64_t CpuBackend::scratch_bytes(const StepShapes& step) const {
   GemmScratchBytes most;
   int64_t mask = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const ProductShape& p = products[i];
+  for (const ProductShape& p : step.products) {
     const bool dot = options_.bf16_dot && p.dtype == DType::bf16;
     const GemmScratchBytes one = most_scratch(p.M, p.N, p.K, p.R, p.prepared && options_.prepack, dot);
     grow(most.shared, one.shared);

@@ -36,6 +36,7 @@ class CublasLtProducts final : public Products {
 
   void run(const Product& product, const Stream& stream) override;
   void prepare(const Stream& stream) override;
+  int64_t workspace_bytes() const override { return kProductWorkspaceBytes; }
   std::string describe() const override;
   std::vector<ProductChoice> choices() const override;
 

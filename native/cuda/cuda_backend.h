@@ -57,7 +57,7 @@ class CudaBackend final : public Backend {
   void linear_forward(Matrix y, Matrix x, const Weight& w, const float* bias, const LoraTerm& lora, int64_t N, float beta) override;
   void linear_backward_input(Matrix dx, Matrix dy, const Weight& w, int64_t N, float beta) override;
   void linear_backward_weight(float* dw, int64_t ldw, Matrix dy, Matrix x, int64_t N, int64_t rows, int64_t cols, float alpha, float beta) override;
-  int64_t product_scratch_bytes(const ProductShape* products, int64_t count) const override;
+  int64_t scratch_bytes(const StepShapes& step) const override;
 
   // lora.cu
   void lora_down_forward(Matrix h, Matrix x, Matrix A, const Dropout& dropout, int64_t N, int64_t C, int64_t R) override;
@@ -82,6 +82,9 @@ class CudaBackend final : public Backend {
   // cross_entropy.cu
   void cross_entropy(Matrix logits, float* losses, const int32_t* targets, int64_t rows, int64_t V, const float* grad_scale) override;
 
+  // token_choice.cu
+  void choose_tokens(float* log_sums, float* best, int32_t* tokens, Matrix scores, const ScoreChanges& changes, int64_t rows, int64_t V, int64_t count) override;
+
   // reduce.cu
   void add_losses(double* sum, const float* losses, int64_t rows) override;
   void add_squares(double* sum, const float* x, int64_t count) override;
@@ -105,8 +108,12 @@ class CudaBackend final : public Backend {
   // linear.cpp
   Matrix in_bf16(Matrix m, int64_t rows, int64_t cols);
   const void* bias_for(const Matrix& y, const float* bias, int64_t rows);
-  // lora.cu
+  /// What operations ask of kWorking, each in its own file.
   static int64_t lora_scratch_bytes(int64_t N, int64_t C, int64_t R);
+  static int64_t norm_scratch_bytes(int64_t N, int64_t C);
+  static int64_t bias_scratch_bytes(int64_t N, int64_t rows);
+  static int64_t embedding_scratch_bytes(int64_t N, int64_t C);
+  static int64_t squares_scratch_bytes(int64_t count);
 
   struct ScratchBlock {
     void* data = nullptr;

@@ -109,16 +109,23 @@ KERNEL BOUNDS(kRunThreads, 4) void join_runs(float* d_table, const float* ends, 
   store_elements<kAligned>(out, total, left);
 }
 
+int64_t key_bytes(int64_t N) { return ceil_divide(N, 2) * 16; }
+
 }  // namespace
 
 void CudaBackend::embedding_forward(Matrix x, Matrix table, const int32_t* ids, int64_t N, int64_t C) { gather_rows(x, table, ids, N, C); }
 
+/// Sort keys first, on 16 bytes, then the two ends of every block's runs.
+int64_t CudaBackend::embedding_scratch_bytes(int64_t N, int64_t C) {
+  const int64_t most_blocks = ceil_divide(std::min<int64_t>(N, kSortTokens), kRunTokens);
+  return key_bytes(N) + most_blocks * 2 * C * int64_t(sizeof(float));
+}
+
 void CudaBackend::embedding_backward(float* d_table, Matrix dx, const int32_t* ids, int64_t N, int64_t C) {
   if (N == 0 || C == 0) return;
-  const int64_t key_bytes = ceil_divide(N, 2) * 16, most_blocks = ceil_divide(std::min<int64_t>(N, kSortTokens), kRunTokens);
-  char* memory = static_cast<char*>(scratch(key_bytes + most_blocks * 2 * C * int64_t(sizeof(float))));
+  char* memory = static_cast<char*>(scratch(embedding_scratch_bytes(N, C)));
   uint64_t* keys = reinterpret_cast<uint64_t*>(memory);
-  float* ends = reinterpret_cast<float*>(memory + key_bytes);
+  float* ends = reinterpret_cast<float*>(memory + key_bytes(N));
   const int sort_threads = int(std::min<int64_t>(kSortThreads, ceil_divide(N, 2 * kWarp) * kWarp));
   launch(sort_ids, Grid(ceil_divide(N, kSortTokens)), sort_threads, sizeof(SortShared), stream(), keys, ids, N);
   with_type(dx.dtype, [&]<typename T>(TypeTag<T>) {

@@ -7,7 +7,6 @@
 // (06-llama-gqa, loss with the adapter) over its limit.
 #include <algorithm>
 
-#include "cuda/cublaslt_products.h"
 #include "cuda/cuda_backend.h"
 
 namespace polypaca::POLYPACA_CUDA {
@@ -24,16 +23,18 @@ void CudaBackend::prepare_weight(Weight&, bool) {}
 void CudaBackend::release_weight(Weight&) {}
 int64_t CudaBackend::prepared_bytes(int64_t, int64_t, DType, bool) const { return 0; }
 
-int64_t CudaBackend::product_scratch_bytes(const ProductShape* products, int64_t count) const {
-  int64_t working = 0, rounded = 0, bias = 0, wide = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const ProductShape& p = products[i];
+int64_t CudaBackend::scratch_bytes(const StepShapes& step) const {
+  int64_t working = squares_scratch_bytes(step.gradient_run), rounded = 0, bias = 0, wide = 0;
+  if (step.trains_norms) working = std::max(working, norm_scratch_bytes(step.tokens, step.hidden));
+  if (step.trained_bias_rows > 0) working = std::max(working, bias_scratch_bytes(step.tokens, step.trained_bias_rows));
+  if (step.trains_embedding) working = std::max(working, embedding_scratch_bytes(step.tokens, step.hidden));
+  for (const ProductShape& p : step.products) {
     if (p.masked) working = std::max(working, lora_scratch_bytes(p.M, p.K, p.N));
     if (p.rounded) rounded = std::max(rounded, rounded_bytes(p.M, p.K));
     bias = std::max(bias, p.N * 4);
     if (p.R > 0) wide = std::max(wide, p.M * p.N * 4);
   }
-  return working + rounded + bias + wide + kProductWorkspaceBytes;
+  return working + rounded + bias + wide + products_->workspace_bytes();
 }
 
 /// m itself where it is bf16, else a copy of it in scratch memory. The copy lasts until the next call.

@@ -312,12 +312,14 @@ void CudaBackend::norm_recompute(NormKind kind, Matrix y, const float* mean, con
   });
 }
 
+int64_t CudaBackend::norm_scratch_bytes(int64_t N, int64_t C) { return 2 * ceil_divide(N, kChunkRows) * C * int64_t(sizeof(float)); }
+
 void CudaBackend::norm_backward(NormKind kind, Matrix dx, float beta, float* dw, float* db, Matrix dy, Matrix x, const float* mean, const float* rstd, const float* w, int64_t N, int64_t C) {
   if (N == 0) return;
   const bool adds = beta != 0.0f;
   const int64_t chunks = ceil_divide(N, kChunkRows);
   const Grid grid(chunks);
-  float* partial_w = dw ? static_cast<float*>(scratch(2 * chunks * C * int64_t(sizeof(float)))) : nullptr;
+  float* partial_w = dw ? static_cast<float*>(scratch(norm_scratch_bytes(N, C))) : nullptr;
   float* partial_b = db ? partial_w + chunks * C : nullptr;
   const bool vectors = takes_vectors(C, dx, dy, x, w) && C <= int64_t(kBackwardThreads) * 2 * kVector;
   with_kind(kind, [&]<NormKind kKind>(std::integral_constant<NormKind, kKind>) {

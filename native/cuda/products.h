@@ -34,6 +34,8 @@ class Products {
   virtual void run(const Product& product, const Stream& stream) = 0;
   /// Takes what `stream` will need, so that its first product may be recorded into a graph.
   virtual void prepare(const Stream& stream) = 0;
+  /// What prepare() takes, in bytes.
+  virtual int64_t workspace_bytes() const = 0;
   virtual std::string describe() const = 0;  // "cuBLASLt 13.1.1 (/usr/lib/...)"
   virtual std::vector<ProductChoice> choices() const = 0;
 };

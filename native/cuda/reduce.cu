@@ -87,10 +87,12 @@ void add_partial_rows(float* out, const float* partial, int64_t rows, int64_t co
   launch(add_partial_tiles, Grid(ceil_divide(cols, kWarp)), kThreads, sizeof(AddPartialShared), stream, out, partial, rows, cols);
 }
 
+int64_t CudaBackend::squares_scratch_bytes(int64_t count) { return ceil_divide(count, kChunk) * int64_t(sizeof(double)); }
+
 void CudaBackend::add_squares(double* sum, const float* x, int64_t count) {
   if (count == 0) return;
   const int64_t chunks = ceil_divide(count, kChunk);
-  double* partial = static_cast<double*>(scratch(chunks * int64_t(sizeof(double))));
+  double* partial = static_cast<double*>(scratch(squares_scratch_bytes(count)));
   with_flag(is_aligned(x), [&]<bool kAligned>(std::bool_constant<kAligned>) {
     launch(chunk_squares<kAligned>, Grid(chunks), kThreads, sizeof(SumShared), stream(), partial, x, count);
   });

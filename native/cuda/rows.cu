@@ -141,10 +141,12 @@ void CudaBackend::scatter_rows(Matrix x, int64_t N, Matrix y, const int32_t* ind
   });
 }
 
+int64_t CudaBackend::bias_scratch_bytes(int64_t N, int64_t rows) { return ceil_divide(N, kBiasRows) * rows * int64_t(sizeof(float)); }
+
 void CudaBackend::linear_backward_bias(float* db, Matrix dy, int64_t N, int64_t rows) {
   if (N == 0 || rows == 0) return;
   const int64_t chunks = ceil_divide(N, kBiasRows);
-  float* partial = static_cast<float*>(scratch(chunks * rows * int64_t(sizeof(float))));
+  float* partial = static_cast<float*>(scratch(bias_scratch_bytes(N, rows)));
   with_type(dy.dtype, [&]<typename T>(TypeTag<T>) {
     with_flag(takes_vectors(rows, dy), [&]<bool kAligned>(std::bool_constant<kAligned>) {
       launch(column_sums<kAligned, T>, Grid(ceil_divide(rows, kBiasColumns), chunks), kBiasWarps * kWarp, sizeof(BiasShared), stream(), partial, rows_of<const T>(dy), N, rows);

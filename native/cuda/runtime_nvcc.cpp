@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "cuda/cuda_check.h"
+#include "cuda/held_memory.h"
 #include "cuda/launch.h"
 
 namespace polypaca::cuda {
@@ -129,9 +130,15 @@ void* allocate_device(int64_t bytes) {
     throw Error(ErrorCode::out_of_memory, "could not allocate " + mebibytes(bytes) + " on the GPU, " + mebibytes(free_memory()) + " are free. Use a smaller --micro-batch-tokens, --recompute block, LoRA or a smaller model.");
   }
   check(status, "cudaMalloc");
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  note_taken(device, data, bytes);
   return data;
 }
-void release_device(void* data) { cudaFree(data); }
+void release_device(void* data) {
+  note_returned(data);
+  cudaFree(data);
+}
 
 void* allocate_pinned(int64_t bytes) {
   void* data = nullptr;

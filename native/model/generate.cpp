@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/error.h"
 #include "core/memory.h"
@@ -20,6 +19,14 @@ uint64_t hash_of(const std::vector<int32_t>& tokens) {  // FNV-1a
   for (int32_t t : tokens) h = (h ^ uint32_t(t)) * 0x100000001B3ull;
   return h;
 }
+
+/// What the back end found in a row's scores.
+struct Choice {
+  float log_sum;              // logsumexp of the scores as the model gave them
+  const float* best;          // the best after all changes, as many as were asked for
+  const int32_t* tokens;
+  const float* scores;        // [V] after all changes, where the whole row is wanted; else null
+};
 
 /// One row that is being continued.
 struct Row {
@@ -79,6 +86,7 @@ class Generation {
     need(beams_ == 1 || o.temperature == 0, "sampling (temperature above 0) goes with one beam");
     need(2 * beams_ <= model_.spec.vocab_size, "numBeams is more than half the vocabulary");
     need(o.repetition_penalty > 0, "repetitionPenalty must be positive");
+    static_assert(2 * 64 <= kMostChosen);
     need(o.temperature >= 0 && o.top_p > 0 && o.top_p <= 1 && o.top_k >= 0, "temperature must be at least 0, topP in (0, 1], topK at least 0");
     int64_t longest = 0;
     for (size_t p = 0; p < prompts.size(); ++p) {
@@ -88,6 +96,9 @@ class Generation {
       }
       longest = std::max(longest, int64_t(prompts[p].size()));
     }
+    // Sampling from more than the back end finds sorts whole rows on the host.
+    const bool samples = o.temperature > 0, few = o.top_k > 0 && o.top_k <= std::min(kMostChosen, model_.spec.vocab_size);
+    chosen_ = samples ? (few ? o.top_k : 0) : beams_ == 1 ? 1 : 2 * beams_;
     max_new_ = o.max_new_tokens;
     const int64_t limit = model_.spec.max_positions;
     if (limit > 0 && longest >= limit) throw Error(ErrorCode::invalid_argument, "a prompt of " + std::to_string(longest) + " tokens leaves no room below the model's max_position_embeddings, " + std::to_string(limit));
@@ -97,7 +108,10 @@ class Generation {
 
   void allocate() {
     const int64_t rows = int64_t(searches_.size()) * beams_, head = model_.spec.kv_size(), width = size_of(model_.options.dtype);
-    const int64_t cache = rows * max_length_ * head * width, tables = rows * (max_length_ + 3) * 4, logits = rows * model_.spec.vocab_size * 4;
+    const int64_t cache = rows * max_length_ * head * width, logits = rows * model_.spec.vocab_size * 4;
+    // A row's tokens are penalised at most once each, and ban at most one n-gram's end each, and EOS.
+    most_changes_ = rows * (max_length_ + 1);
+    const int64_t tables = rows * (max_length_ + 4 + 2 * chosen_) * 4 + 2 * most_changes_ * int64_t(sizeof(RowToken));
     require_memory(backend_.memory(), 2 * cache * model_.spec.layers + tables + logits, "generation for " + std::to_string(searches_.size()) + " prompts of up to " + std::to_string(max_length_) + " tokens", model_.options.allow_overcommit);
     auto lay_out = [&](Arena& arena) {
       k_.clear();
@@ -111,6 +125,11 @@ class Generation {
       positions_ = arena.take<int32_t>(rows);
       ids_ = arena.take<int32_t>(rows);
       logits_ = arena.matrix(rows, model_.spec.vocab_size, DType::f32);
+      log_sums_ = arena.take<float>(rows);
+      best_ = arena.take<float>(rows * chosen_);
+      best_tokens_ = arena.take<int32_t>(rows * chosen_);
+      penalised_ = arena.take<RowToken>(most_changes_);
+      banned_ = arena.take<RowToken>(most_changes_);
     };
     Arena counting;
     lay_out(counting);
@@ -147,9 +166,9 @@ class Generation {
       backend_.gather_rows(ws.head_x, ws.x_out, ws.target_rows, int64_t(ends.size()), C);
       const Matrix out = logits_.at(int64_t(first), 0);
       decoder_.head_rows(ws, ws.head_x, int64_t(ends.size()), out);
-      std::vector<float> scores(ends.size() * size_t(V));
-      backend_.copy_out(scores.data(), out.data, int64_t(scores.size()) * 4);
-      for (size_t p = first; p < last; ++p) advance(searches_[p], scores.data() + (p - first) * size_t(V));
+      std::vector<Search*> searches;
+      for (size_t p = first; p < last; ++p) searches.push_back(&searches_[p]);
+      advance(searches, out);
       first = last;
     }
   }
@@ -170,7 +189,7 @@ class Generation {
         source.insert(source.end(), row.source.begin(), row.source.end());
       }
     }
-    const int64_t rows = int64_t(ids.size()), V = model_.spec.vocab_size;
+    const int64_t rows = int64_t(ids.size());
     if (rows == 0) return false;
     backend_.copy_in(ids_, ids.data(), rows * 4);
     backend_.copy_in(positions_, positions.data(), rows * 4);
@@ -186,51 +205,92 @@ class Generation {
       for (int64_t l = 0; l < model_.spec.layers; ++l) decoder_.forward_layer(ws, l, rows, {}, attend, true);
       decoder_.head_rows(ws, ws.x_out, rows, logits_);
     });
-    std::vector<float> scores(size_t(rows * V));
-    backend_.copy_out(scores.data(), logits_.data, rows * V * 4);
-    int64_t at = 0;
-    for (Search* s : running) {
-      const int64_t held = int64_t(s->rows.size());
-      advance(*s, scores.data() + at * V);
-      at += held;
-    }
+    advance(running, logits_);
     return true;
   }
 
-  /// Decides the next token of a search from the scores [rows, V] of its rows.
-  void advance(Search& s, float* scores) { beams_ == 1 ? advance_single(s, scores) : advance_beams(s, scores); }
-
-  void advance_single(Search& s, float* scores) {
+  /// Decides the next token of each search from the scores of its rows, which lie below one another in `scores`. The scores stay where
+  /// they are: the back end finds the few that matter.
+  void advance(const std::vector<Search*>& searches, const Matrix& scores) {
     const int64_t V = model_.spec.vocab_size;
-    Row& row = s.rows[0];
-    std::vector<float> processed(scores, scores + V);
-    process_scores(processed.data(), V, row.tokens, s.prompt_length, options_);
-    const int64_t index = int64_t(row.tokens.size()) - s.prompt_length;
-    const int32_t token = options_.temperature > 0 ? sample(processed.data(), V, options_, s.hash, index) : arg_max(processed.data(), V);
-    log_softmax(scores, V);
-    row.sum += scores[token];
-    row.tokens.push_back(token);
-    if (on_token_) on_token_(s.prompt, token);
-    if (token == options_.eos_token_id || index + 1 == max_new_) s.done = true;
+    int64_t rows = 0;
+    RowChanges changes;
+    for (const Search* s : searches) {
+      for (const Row& row : s->rows) add_changes(changes, int32_t(rows++), row.tokens, s->prompt_length, V, options_);
+    }
+    ScoreChanges asked;
+    asked.log_probabilities = beams_ > 1;  // transformers changes beams' log-probabilities, and a single row's scores
+    asked.repetition_penalty = options_.repetition_penalty;
+    asked.penalised = upload(penalised_, changes.penalised), asked.penalised_count = int64_t(changes.penalised.size());
+    asked.banned = upload(banned_, changes.banned), asked.banned_count = int64_t(changes.banned.size());
+    backend_.choose_tokens(log_sums_, best_, best_tokens_, scores, asked, rows, V, chosen_);
+    std::vector<float> log_sums(static_cast<size_t>(rows)), best(size_t(rows * chosen_)), whole(size_t(chosen_ == 0 ? rows * V : 0));
+    std::vector<int32_t> tokens(best.size());
+    if (chosen_ == 0) backend_.copy_out(whole.data(), scores.data, rows * V * 4);
+    backend_.copy_out(best.data(), best_, rows * chosen_ * 4);
+    backend_.copy_out(tokens.data(), best_tokens_, rows * chosen_ * 4);
+    backend_.copy_out(log_sums.data(), log_sums_, rows * 4);
+    int64_t at = 0;
+    for (Search* s : searches) {
+      std::vector<Choice> choices;
+      for (size_t b = 0; b < s->rows.size(); ++b, ++at) {
+        if (!std::isfinite(log_sums[size_t(at)])) fail(ErrorCode::not_finite, "the model's scores for the next token are not finite. Are the weights whole, and the adapter this model's?");
+        choices.push_back({log_sums[size_t(at)], best.data() + at * chosen_, tokens.data() + at * chosen_, chosen_ == 0 ? whole.data() + at * V : nullptr});
+      }
+      beams_ == 1 ? advance_single(*s, choices[0]) : advance_beams(*s, choices);
+    }
   }
 
-  /// transformers' BeamSearchScorer: 2 * beams best candidates; EOS among the first `beams` of them finishes a hypothesis.
-  void advance_beams(Search& s, float* scores) {
-    const int64_t V = model_.spec.vocab_size, length = int64_t(s.rows[0].tokens.size()) + 1 - s.prompt_length;
-    std::vector<Candidate> candidates;
-    for (size_t b = 0; b < s.rows.size(); ++b) {
-      float* row = scores + int64_t(b) * V;
-      log_softmax(row, V);
-      process_scores(row, V, s.rows[b].tokens, s.prompt_length, options_);
-      for (int64_t v = 0; v < V; ++v) row[v] += s.rows[b].sum;
-      best_of_row(row, V, int64_t(b), 2 * beams_, candidates);
+  const int32_t* upload(RowToken* to, const std::vector<RowToken>& pairs) {
+    if (!pairs.empty()) backend_.copy_in(to, pairs.data(), int64_t(pairs.size() * sizeof(RowToken)));
+    return reinterpret_cast<const int32_t*>(to);
+  }
+
+  void advance_single(Search& s, const Choice& choice) {
+    Row& row = s.rows[0];
+    const int64_t index = int64_t(row.tokens.size()) - s.prompt_length;
+    Candidate chosen;
+    if (options_.temperature == 0) {
+      chosen = {choice.best[0], choice.tokens[0]};
+    } else {
+      std::vector<Candidate> order;
+      if (choice.scores) order = sorted_row(choice.scores, model_.spec.vocab_size);
+      if (choice.scores && options_.top_k > 0 && options_.top_k < int64_t(order.size())) order.resize(size_t(options_.top_k));
+      for (int64_t i = 0; i < chosen_ && choice.tokens[i] >= 0; ++i) order.push_back({choice.best[i], choice.tokens[i]});
+      chosen = sample(order, options_, s.hash, index);
     }
-    std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
+    row.sum += unpenalised(chosen, row.tokens) - choice.log_sum;
+    row.tokens.push_back(chosen.token);
+    if (on_token_) on_token_(s.prompt, chosen.token);
+    if (chosen.token == options_.eos_token_id || index + 1 == max_new_) s.done = true;
+  }
+
+  /// The score as the model gave it: what is reported is the model's probability, not the processors'.
+  float unpenalised(const Candidate& c, const std::vector<int32_t>& tokens) const {
+    const float penalty = options_.repetition_penalty;
+    if (penalty == 1.0f || std::find(tokens.begin(), tokens.end(), c.token) == tokens.end()) return c.score;
+    return c.score < 0 ? c.score / penalty : c.score * penalty;
+  }
+
+  struct BeamCandidate {
+    float score;
+    int32_t token;
+    size_t beam;
+  };
+
+  /// transformers' BeamSearchScorer: 2 * beams best candidates; EOS among the first `beams` of them finishes a hypothesis.
+  void advance_beams(Search& s, const std::vector<Choice>& choices) {
+    const int64_t length = int64_t(s.rows[0].tokens.size()) + 1 - s.prompt_length;
+    std::vector<BeamCandidate> candidates;
+    for (size_t b = 0; b < s.rows.size(); ++b) {
+      for (int64_t i = 0; i < chosen_ && choices[b].tokens[i] >= 0; ++i) candidates.push_back({choices[b].best[i] + s.rows[b].sum, choices[b].tokens[i], b});
+    }
+    std::stable_sort(candidates.begin(), candidates.end(), [](const BeamCandidate& a, const BeamCandidate& b) { return a.score > b.score; });
     candidates.resize(size_t(std::min<int64_t>(2 * beams_, int64_t(candidates.size()))));
     std::vector<Row> next;
     for (size_t rank = 0; rank < candidates.size() && int64_t(next.size()) < beams_; ++rank) {
-      const Candidate& c = candidates[rank];
-      const Row& parent = s.rows[size_t(c.beam)];
+      const BeamCandidate& c = candidates[rank];
+      const Row& parent = s.rows[c.beam];
       if (c.token == options_.eos_token_id) {
         if (int64_t(rank) < beams_) finish(s, parent, c.token, c.score, length);
         continue;
@@ -281,11 +341,16 @@ class Generation {
   const StopFlag& stop_;
   const int64_t beams_;
   int64_t max_new_ = 0, max_length_ = 0;
+  int64_t chosen_ = 0;  // best scores of a row that decide; 0: the whole row
+  int64_t most_changes_ = 0;
   std::vector<Search> searches_;
   std::unique_ptr<Arena> arena_;
   std::vector<char*> k_, v_;
   int32_t *source_ = nullptr, *cache_rows_ = nullptr, *positions_ = nullptr, *ids_ = nullptr;
   Matrix logits_;
+  float *log_sums_ = nullptr, *best_ = nullptr;
+  int32_t* best_tokens_ = nullptr;
+  RowToken *penalised_ = nullptr, *banned_ = nullptr;
   AttentionShape shape_;
 };
 

@@ -1,4 +1,5 @@
-// What to do with a row of scores: the processors and samplers of transformers' generate(), on the host.
+// What generation asks of a row's scores, as transformers' generate() has it: which tokens are penalised or banned, and one draw from
+// what is left. The scores themselves are the back end's (Backend::choose_tokens).
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -7,23 +8,29 @@
 
 namespace polypaca {
 
-/// Scores become log-probabilities: x - logsumexp(x). The sum is taken in double.
-void log_softmax(float* scores, int64_t V);
+/// A score's place, as ScoreChanges has it.
+struct RowToken {
+  int32_t row, token;
+};
 
-/// Repetition penalty (Keskar et al. 2019), then no repeated n-gram, then EOS suppression; `tokens` is prompt + generated.
-void process_scores(float* scores, int64_t V, const std::vector<int32_t>& tokens, int64_t prompt_length, const GenerateOptions& options);
+struct RowChanges {
+  std::vector<RowToken> penalised, banned;
+};
 
-int32_t arg_max(const float* scores, int64_t V);
+/// Adds what happens to row `row`: the repetition penalty of every distinct token (Keskar et al. 2019), then no repeated n-gram, then
+/// EOS suppression; `tokens` is prompt + generated.
+void add_changes(RowChanges& changes, int32_t row, const std::vector<int32_t>& tokens, int64_t prompt_length, int64_t V, const GenerateOptions& options);
 
-/// Temperature, top-k, top-p (nucleus), then one draw that is a function of (seed, prompt, number of the token).
-int32_t sample(const float* scores, int64_t V, const GenerateOptions& options, uint64_t prompt_hash, int64_t index);
-
-/// The `count` best of a row, best first: (score, token). Ties go to the smaller token.
 struct Candidate {
   float score = 0;
   int32_t token = 0;
-  int64_t beam = 0;
 };
-void best_of_row(const float* scores, int64_t V, int64_t beam, int64_t count, std::vector<Candidate>& out);
+
+/// All of a row, best first; ties go to the smaller token.
+std::vector<Candidate> sorted_row(const float* scores, int64_t V);
+
+/// Temperature and top-p (nucleus), then one draw that is a function of (seed, prompt, number of the token). `order`: what may be
+/// drawn, best first.
+Candidate sample(const std::vector<Candidate>& order, const GenerateOptions& options, uint64_t prompt_hash, int64_t index);
 
 }  // namespace polypaca

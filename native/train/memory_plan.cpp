@@ -33,6 +33,18 @@ std::vector<ProductShape> training_products(const Model& m, const TrainerOptions
   return list;
 }
 
+StepShapes step_shapes(const Model& m, const TrainerOptions& options, const WorkspaceShape& shape) {
+  StepShapes step;
+  step.products = training_products(m, options, shape);
+  step.tokens = shape.tokens, step.hidden = m.spec.hidden_size;
+  step.trains_norms = step.trains_embedding = options.full;
+  for (const Linear& linear : m.layers.front().linear) {
+    if (options.full && linear.bias >= 0) step.trained_bias_rows = std::max(step.trained_bias_rows, linear.weight.rows);
+  }
+  step.gradient_run = options.full ? std::max(m.matrices.count(), m.vectors.count()) : m.adapters.count();
+  return step;
+}
+
 }  // namespace
 
 MemoryPlan plan_memory(const Model& m, const TrainerOptions& options) {
@@ -53,8 +65,7 @@ MemoryPlan plan_memory(const Model& m, const TrainerOptions& options) {
   Workspace ws = Decoder(const_cast<Model&>(m)).plan_training(options.recompute, options.micro_batch_tokens, options.full);
   plan.head = ws.head_bytes;
   plan.activations = ws.total_bytes - ws.head_bytes;
-  const std::vector<ProductShape> products = training_products(m, options, ws.shape);
-  plan.scratch = m.backend->product_scratch_bytes(products.data(), int64_t(products.size()));
+  plan.scratch = m.backend->scratch_bytes(step_shapes(m, options, ws.shape));
   return plan;
 }
 

@@ -54,7 +54,7 @@ export function planCases(addon: Addon, cases: readonly BenchCase[], mayLeaveOut
 
 /** Bytes that may still be taken: of the host, or of a GPU. */
 export function availableOn(addon: Addon, device: string): number {
-  return (device === "cpu" ? addon.memoryUsage() : addon.memoryUsage(device)).available;
+  return addon.memoryUsage(device).available;
 }
 
 function partsOf(plan: MemoryPlan): string {

@@ -10,7 +10,7 @@ async function peakOf(benchCase: BenchCase): Promise<PeakMemoryReply> {
   const live = await LiveCase.open(benchCase);
   for (let step = 0; step < warmupSteps; step++) await live.step();
   const { device } = benchCase;
-  return { peakMemoryBytes: loadAddon().memoryUsage(device === "cpu" ? undefined : device).peakResident };
+  return { peakMemoryBytes: loadAddon().memoryUsage(device).peakResident };
 }
 
 process.once("message", async (benchCase: BenchCase) => {

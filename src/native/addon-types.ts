@@ -261,7 +261,7 @@ export interface Addon {
   planMemory(spec: DecoderSpec, lora: LoraOptions | null, model: ModelOptions, trainer: TrainerOptions): MemoryPlan;
   /**
    * Bytes of this process, and what it may still take: the least of free memory, the cgroup's limit and the address-space limit.
-   * With a GPU's name ("cuda", "cuda:1"): bytes that back ends of this process hold there, the most they ever held, and what is
+   * With "cpu" the same. With a GPU's name ("cuda", "cuda:1"), or "cuda-emulated": bytes that back ends of this process hold there, the most they ever held, and what is
    * free there. Throws UNSUPPORTED that says what is missing (build, driver or device) where there is none.
    */
   memoryUsage(device?: string): { readonly resident: number; readonly peakResident: number; readonly available: number };

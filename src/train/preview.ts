@@ -39,7 +39,7 @@ export interface TokenSample {
 const sampleCount = 2;
 
 export function previewRun(context: RunContext): { readonly preview: TrainPreview; readonly text: string } {
-  const { data, plan, memory, addon, warmupSteps } = context;
+  const { data, plan, memory, addon, device, warmupSteps } = context;
   const { microBatchTokens } = memory;
   const batchOf = (step: number): readonly Batch[] => data.stepBatch(plan, step, microBatchTokens).microBatches;
   const preview: TrainPreview = {
@@ -47,7 +47,7 @@ export function previewRun(context: RunContext): { readonly preview: TrainPrevie
     ...{ trainingExamples: data.training.length, validationExamples: data.validation.length },
     ...{ withoutTarget: data.withoutTarget, languages: Object.fromEntries(data.languages) },
     ...countEpoch(plan, batchOf, microBatchTokens),
-    ...{ microBatchTokens, memory: memory.plan, memoryAvailable: addon.memoryUsage().available },
+    ...{ microBatchTokens, memory: memory.plan, memoryAvailable: addon.memoryUsage(device).available },
     samples: samplesOf(batchOf(0)[0], data.tokenizer),
   };
   return { preview, text: describe(preview) };

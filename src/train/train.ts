@@ -132,7 +132,7 @@ async function chooseMemory(
   };
   return chooseMicroBatch({
     requested: settings.microBatchTokens ?? earlier?.resolved.microBatchTokens ?? null,
-    availableBytes: addon.memoryUsage().available,
+    availableBytes: addon.memoryUsage(device).available,
     ...{ cutoff, device, allowOvercommit, planFor },
   });
 }

@@ -29,11 +29,13 @@ export class NativeTrainee implements Trainee {
   readonly #model: Model;
   readonly #trainer: Trainer;
   readonly #base: Checkpoint;
+  readonly #device: string;
 
-  private constructor(model: Model, trainer: Trainer, { checkpoint, validation }: TraineeOptions) {
+  private constructor(model: Model, trainer: Trainer, { checkpoint, device, validation }: TraineeOptions) {
     this.#model = model;
     this.#trainer = trainer;
     this.#base = checkpoint;
+    this.#device = device;
     this.validationLoss = validation.length === 0 ? null : (signal) => meanLoss(model, validation, signal);
   }
 
@@ -75,7 +77,7 @@ export class NativeTrainee implements Trainee {
   }
 
   peakMemoryBytes(): number {
-    return loadAddon().memoryUsage().peakResident;
+    return loadAddon().memoryUsage(this.#device).peakResident;
   }
 
   async dispose(): Promise<void> {

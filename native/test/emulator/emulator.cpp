@@ -1,6 +1,7 @@
 // Threads as fibers, the order in which they run, and barriers.
 #include "test/emulator/emulator.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -8,6 +9,8 @@
 
 #include <mutex>
 #include <numeric>
+#include <set>
+#include <tuple>
 
 #include "core/error.h"
 #include "test/emulator/block.h"
@@ -157,6 +160,7 @@ char* map_memory(int64_t bytes) {
 struct Machine {
   std::mutex mutex;
   Block block;
+  std::set<std::tuple<const void*, int, int64_t>> recorded;  // kernel, threads, bytes of shared memory
   uint64_t seed = 1;
 
   void prepare() {
@@ -191,6 +195,17 @@ void require_valid(const Launch& launch) {
   if (launch.threads < 1 || launch.threads > kMaxThreads || launch.threads % kLanes != 0) refuse(std::to_string(launch.threads) + " threads: expected a multiple of 32 up to 1024");
   if (launch.shared_bytes < 0 || launch.shared_bytes > kMaxShared) refuse(std::to_string(launch.shared_bytes) + " bytes of shared memory: at most 232448");
   if (launch.packed_bytes > kArguments) refuse(std::to_string(launch.packed_bytes) + " bytes of arguments: at most 4096");
+}
+
+/// POLYPACA_EMULATOR_LAUNCHES names a file that gets a line for every kernel, number of threads and size of shared memory that is
+/// launched: what occupancy depends on beside registers (scripts/cuda-kernels.mjs).
+void record(Machine& m, const Launch& launch) {
+  const char* path = getenv("POLYPACA_EMULATOR_LAUNCHES");
+  if (!path || !*path || !m.recorded.insert({launch.kernel, launch.threads, launch.shared_bytes}).second) return;
+  FILE* file = fopen(path, "a");
+  if (!file) throw Error(ErrorCode::io, std::string("POLYPACA_EMULATOR_LAUNCHES: ") + path + " cannot be opened for appending");
+  fprintf(file, "%d\t%lld\t%s\n", launch.threads, static_cast<long long>(launch.shared_bytes), function_at(launch.kernel).c_str());
+  fclose(file);
 }
 
 void start_block(Block& block, const Launch& launch, int64_t linear, uint64_t seed) {
@@ -289,6 +304,7 @@ void run(const Launch& launch) {
   Machine& m = machine();
   const std::lock_guard lock(m.mutex);
   m.prepare();
+  record(m, launch);
   Block& block = m.block;
   block.launch = &launch;
   if (block.epoch > 0xF0000000u) restart_epochs(block);

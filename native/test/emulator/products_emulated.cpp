@@ -38,6 +38,7 @@ class EmulatedProducts final : public Products {
     queue(stream, [p] { multiply(p); });
   }
   void prepare(const Stream&) override {}
+  int64_t workspace_bytes() const override { return 0; }
   std::string describe() const override { return "plain"; }
   std::vector<ProductChoice> choices() const override { return {}; }
 

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/memory.h"
+#include "cuda/held_memory.h"
 #include "cuda/runtime.h"
 #include "test/emulator/block.h"
 #include "test/emulator/emulator.h"
@@ -19,6 +21,7 @@ namespace polypaca::cuda_emulated {
 std::vector<DeviceProperties> list_devices(std::string&) {
   DeviceProperties p;
   p.name = "emulator";
+  p.total_memory = memory_limits().total;
   p.major = 8;
   p.shared_per_block = emulator::kMaxShared;
   p.processors = 8;  // few, yet enough for work to be split
@@ -26,7 +29,7 @@ std::vector<DeviceProperties> list_devices(std::string&) {
 }
 
 void use_device(int) {}
-int64_t free_memory() { return 0; }
+int64_t free_memory() { return memory_limits().available; }
 
 // ---- streams: a list to record into, while there is one ----
 
@@ -73,11 +76,13 @@ void* allocate_device(int64_t bytes) {
   if (bytes < 0 || posix_memalign(&data, 256, size_t(size)) != 0) throw Error(ErrorCode::out_of_memory, "could not allocate " + std::to_string(bytes) + " bytes for the emulated device");
   memset(data, 0xFF, size_t(size));  // NaN: what was not written shows
   emulator::register_memory(data, bytes);
+  note_taken(0, data, bytes);
   return data;
 }
 
 void release_device(void* data) {
   if (!data) return;
+  note_returned(data);
   emulator::unregister_memory(data);
   free(data);
 }
