@@ -81,23 +81,12 @@ export class FastTextModel {
     try {
       return Array.from({ length: found.size() }, (_, i) => {
         const [probability, label] = found.get(i);
-        return { language: codeOfLabelCached(label), probability: Math.min(1, probability) };
+        return { language: codeOfLabel(label), probability: Math.min(1, probability) };
       });
     } finally {
       found.delete(); // lives in the module's memory
     }
   }
-}
-
-const codes = new Map<string, string>();
-
-function codeOfLabelCached(label: string): string {
-  let code = codes.get(label);
-  if (code === undefined) {
-    code = codeOfLabel(label);
-    codes.set(label, code);
-  }
-  return code;
 }
 
 function labelsOf(model: WasmModel): readonly string[] {

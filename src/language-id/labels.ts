@@ -15,9 +15,17 @@ const sameInTheStudy: ReadonlyMap<string, string> = new Map([
  * @param code ISO 639 or BCP-47
  */
 export function comparableCode(code: string): string {
-  const canonical = canonicalCode(code);
-  return sameInTheStudy.get(canonical) ?? canonical;
+  let comparable = comparableCodes.get(code);
+  if (comparable === undefined) {
+    const canonical = canonicalCode(code);
+    comparable = sameInTheStudy.get(canonical) ?? canonical;
+    comparableCodes.set(code, comparable);
+  }
+  return comparable;
 }
+
+/** Kept, since Intl takes some microseconds for each and a model has hundreds of labels. */
+const comparableCodes = new Map<string, string>();
 
 /** The comparable code of a model's label: `zh` for lid.176's `__label__wuu` and OpenLID's `__label__zho_Hant`. */
 export function codeOfLabel(label: string): string {

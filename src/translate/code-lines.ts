@@ -53,7 +53,7 @@ const twoWords =
   /(?<!\p{L})(?!(?:new|await|not|and|or|in|is|if|else|lambda|for)\s)\p{L}{2,}\s+(?!(?:and|or|in|is|if|else|for)\s)\p{L}{2,}/u;
 
 const weak =
-  /^(?:\/\/|\/\*|\*(?:\s|\/|$)|#\s|--\s|[\])};,]+$|"[^"]*"\s*:|'[^']*'\s*:|(?:return|yield|raise|assert|del|throw|pass|break|continue|end|fi|done|FROM|WHERE|AND|OR|(?:INNER |LEFT |RIGHT )?JOIN|GROUP BY|ORDER BY|HAVING|VALUES|LIMIT|SET)\b)|[;,{(\\]$/;
+  /^(?:\/\/|\/\*|\*(?:\s|\/|$)|#\s|--\s|[\])};,]+$|"[^"]*"\s*:|'[^']*'\s*:|(?:return|yield|raise|assert|del|throw|pass|break|continue|end|fi|done|FROM|WHERE|AND|OR|(?:INNER |LEFT |RIGHT )?JOIN|GROUP BY|ORDER BY|HAVING|VALUES|LIMIT|SET)\b)|[;{(\\]$/;
 
 type LineKind = "code" | "near-code" | "blank" | "prose";
 

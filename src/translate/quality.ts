@@ -64,9 +64,10 @@ export interface QualityOptions {
  * learned from them.
  */
 export function flagRecords(records: readonly TranslatedRecord[], options: QualityOptions): readonly FlaggedRecord[] {
-  const usual = usualRatioOf(records, options);
+  const fields = records.map(fieldsOf);
+  const usual = usualRatioOf(fields.flat(), options);
   return records.flatMap((record, index) => {
-    const findings = checkRecord(record, usual, options);
+    const findings = checkRecord(record.lost, fields[index]!, usual, options);
     if (findings.length === 0) return [];
     const found = new Set(findings.map(({ flag }) => flag));
     return [{ index, id: record.id, flags: qualityFlags.filter((flag) => found.has(flag)), findings }];
@@ -80,27 +81,32 @@ const maxDeviation = 5;
 /** Deviations below this factor are left alone even in a run of very even lengths. */
 const leastFactor = 1.6;
 
-interface Prose {
-  /** Null: several together. */
-  readonly field: string | null;
+interface Pair {
   readonly source: string;
   readonly translation: string;
 }
 
-function checkRecord(
-  { source: sources, translation: translations, lost }: TranslatedRecord,
-  usual: UsualRatio,
-  options: QualityOptions,
-): QualityFinding[] {
-  const findings: QualityFinding[] = [];
-  const natural: Prose[] = [];
-  for (const [field, source] of Object.entries(sources)) {
+interface FieldPair extends Pair {
+  readonly field: string;
+  /** The same without protected pieces. */
+  readonly prose: Pair;
+}
+
+function fieldsOf({ source: sources, translation: translations }: TranslatedRecord): readonly FieldPair[] {
+  return Object.entries(sources).map(([field, source]) => {
     const translation = translations[field] ?? "";
-    const prose: Prose = { field, source: proseOf(source), translation: proseOf(translation) };
-    const ofField = checkField(field, source, translation, prose, usual, options);
+    return { field, source, translation, prose: { source: proseOf(source), translation: proseOf(translation) } };
+  });
+}
+
+function checkRecord(lost: readonly string[], fields: readonly FieldPair[], usual: UsualRatio, options: QualityOptions): QualityFinding[] {
+  const findings: QualityFinding[] = [];
+  const natural: FieldPair[] = [];
+  for (const field of fields) {
+    const ofField = checkField(field, usual, options);
     findings.push(...ofField);
     const isJudged = ofField.some(({ flag }) => flag === "empty" || flag === "source-copy");
-    if (!isJudged && /\p{L}/u.test(prose.source)) natural.push(prose);
+    if (!isJudged && letter.test(field.prose.source)) natural.push(field);
   }
   findings.push(...findWrongLanguages(natural, options));
   const reported = new Set(findings.filter(({ flag }) => flag === "lost-piece").map(({ detail }) => detail));
@@ -109,24 +115,20 @@ function checkRecord(
   return findings;
 }
 
-function checkField(
-  field: string,
-  source: string,
-  translation: string,
-  prose: Prose,
-  usual: UsualRatio,
-  options: QualityOptions,
-): QualityFinding[] {
-  if (translation.trim() === "")
+const letter = /\p{L}/u;
+
+function checkField({ field, source, translation, prose }: FieldPair, usual: UsualRatio, options: QualityOptions): QualityFinding[] {
+  if (translation.trim() === "") {
     return source.trim() === "" ? [] : [{ flag: "empty", field, detail: `nothing for ${source.length} characters` }];
+  }
   const findings: QualityFinding[] = [];
   const add = (flag: QualityFlag, detail: string | null): void => {
     if (detail !== null) findings.push({ flag, field, detail });
   };
   for (const piece of findLostPieces(source, translation)) add("lost-piece", lostDetail(piece));
-  if (!/\p{L}/u.test(prose.source)) return findings;
-  if (options.sourceLanguage !== options.targetLanguage) add("source-copy", findCopy(prose.source, prose.translation));
-  add("length-ratio", findLengthFault({ source: prose.source.length, translation: prose.translation.length }, usual));
+  if (!letter.test(prose.source)) return findings;
+  if (options.sourceLanguage !== options.targetLanguage) add("source-copy", findCopy(prose));
+  add("length-ratio", findLengthFault(prose, usual));
   add("repetition", findRepetition(prose.source, prose.translation));
   const missing = findMissingNumbers(prose.source, translation);
   add("missing-number", missing.length > 0 ? missing.join(", ") : null);
@@ -141,24 +143,26 @@ function proseOf(text: string): string {
     prose += `${text.slice(from, start)} `;
     from = end;
   }
-  return (prose + text.slice(from)).replaceAll(/[^\S\n]+/g, " ").trim();
+  return (prose + text.slice(from)).replaceAll(/[^\S\n]{2,}|[^\S\n ]/g, " ").trim();
 }
 
-function usualRatioOf(records: readonly TranslatedRecord[], { sourceLanguage, targetLanguage }: QualityOptions): UsualRatio {
+function usualRatioOf(fields: readonly FieldPair[], { sourceLanguage, targetLanguage }: QualityOptions): UsualRatio {
   const texts: TextLengths[] = [];
-  for (const { source, translation } of records) {
-    for (const [field, text] of Object.entries(source)) {
-      const lengths = { source: proseOf(text).length, translation: proseOf(translation[field] ?? "").length };
-      if (lengths.source >= fewestProseCharacters && lengths.translation > 0) texts.push(lengths);
-    }
+  for (const { prose } of fields) {
+    if (prose.source.length >= fewestProseCharacters && prose.translation !== "") texts.push(lengthsOf(prose));
   }
   return usualRatio(texts, priorRatio(sourceLanguage, targetLanguage));
 }
 
-function findLengthFault(text: TextLengths, usual: UsualRatio): string | null {
-  if (text.source < fewestProseCharacters) return null;
-  const factor = text.translation / (text.source * Math.exp(usual.center));
-  const isFar = Math.max(factor, 1 / factor) >= leastFactor && Math.abs(ratioDeviation(text, usual)) >= maxDeviation;
+function lengthsOf({ source, translation }: Pair): TextLengths {
+  return { source: source.length, translation: translation.length };
+}
+
+function findLengthFault(prose: Pair, usual: UsualRatio): string | null {
+  if (prose.source.length < fewestProseCharacters) return null;
+  const lengths = lengthsOf(prose);
+  const factor = lengths.translation / (lengths.source * Math.exp(usual.center));
+  const isFar = Math.max(factor, 1 / factor) >= leastFactor && Math.abs(ratioDeviation(lengths, usual)) >= maxDeviation;
   return isFar ? `${factor.toFixed(2)} times as long as usual` : null;
 }
 
@@ -167,23 +171,22 @@ function findLengthFault(text: TextLengths, usual: UsualRatio): string | null {
  * lid.176.ftz takes 2% for another language of the run (above all Bulgarian for Russian), of longer ones 0.1%.
  */
 function findWrongLanguages(
-  fields: readonly Prose[],
+  fields: readonly FieldPair[],
   { identify, sourceLanguage, targetLanguage }: QualityOptions,
 ): readonly QualityFinding[] {
-  const long = fields.filter(({ translation }) => weightOf(translation) >= fewestLanguageCharacters);
-  const short = fields.filter((field) => !long.includes(field));
-  const join = (texts: readonly string[]): string => texts.join("\n");
-  const together = {
-    field: null,
-    source: join(short.map(({ source }) => source)),
-    translation: join(short.map(({ translation }) => translation)),
+  const isLong = ({ prose }: FieldPair): boolean => weightOf(prose.translation) >= fewestLanguageCharacters;
+  const short = fields.filter((field) => !isLong(field)).map(({ prose }) => prose);
+  const together: Pair = {
+    source: short.map(({ source }) => source).join("\n"),
+    translation: short.map(({ translation }) => translation).join("\n"),
   };
-  const judged = weightOf(together.translation) >= fewestLanguageCharacters ? [...long, together] : long;
-  return judged.flatMap(({ field, source, translation }) => {
-    const found = identify(translation);
+  const judged: { readonly field: string | null; readonly prose: Pair }[] = fields.filter(isLong);
+  if (weightOf(together.translation) >= fewestLanguageCharacters) judged.push({ field: null, prose: together });
+  return judged.flatMap(({ field, prose }) => {
+    const found = identify(prose.translation);
     if (found === undecided || found === targetLanguage) return [];
     // A text about another language ("Translate into French: ...") may hold as much of it as its source does.
-    const ofSource = identify(source);
+    const ofSource = identify(prose.source);
     if (ofSource === found && ofSource !== sourceLanguage) return [];
     return [{ flag: "wrong-language" as const, field, detail: `${found}, not ${targetLanguage}` }];
   });
@@ -203,7 +206,7 @@ const fewestCommonWords = 3;
 const maxCopiedShare = 0.5;
 
 /** Lines of prose are compared, whatever their case, since a provider that gives up on one may translate the others. */
-function findCopy(source: string, translation: string): string | null {
+function findCopy({ source, translation }: Pair): string | null {
   const lines = linesOf(source).filter(
     (line) => line.length >= fewestProseCharacters && (line.match(commonWord)?.length ?? 0) >= fewestCommonWords,
   );

@@ -49,6 +49,10 @@ describe("findCodeLines", () => {
     expect(codeOf(`Some words before it.\n${line}\nSome words after it.`)).toEqual([]);
   });
 
+  it("takes a sentence that leads to a line of code for no code", () => {
+    expect(codeOf("With this in mind, we get,\nx = (5 + 3) / 2\nwhich is what was asked for.")).toEqual(["x = (5 + 3) / 2"]);
+  });
+
   it("takes no line of the bundled sample's prose for code", async () => {
     for (const language of ["bg", "cs", "de", "en", "es", "fi", "fr", "ru", "zh"]) {
       const { records } = await readAlpaca(join(sampleDir, `alpaca.${language}.json`));
