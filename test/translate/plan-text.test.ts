@@ -162,6 +162,8 @@ describe("cuts", () => {
     const words = cut("我们在图书馆里学习人工智能和机器翻译的基础知识", "zh");
     expect(words.join("")).toBe("我们在图书馆里学习人工智能和机器翻译的基础知识");
     expect(words[0]).toMatch(/(?:学习|人工|智能|人工智能|里|和|机器)$/);
+    // No segment begins with the sign that ends the one before.
+    expect(cut("我们在图书馆里学习人工智能和机器。", "zh").at(-1)).toMatch(/\p{L}。$/u);
     expect(cut("x".repeat(20))).toEqual(["x".repeat(16), "xxxx"]);
     expect(cut("e\u0301".repeat(9))).toEqual(["e\u0301".repeat(8), "e\u0301"]);
   });
@@ -290,6 +292,10 @@ describe("protected pieces inside a sentence", () => {
     const { text, lost } = translate("See {a} and {b}.", () => translation);
     expect(text).toBe("Siehe {a} und {b}.");
     expect(lost).toEqual([]);
+  });
+
+  it("are not put in place of other brackets a second time", () => {
+    expect(translate("See {a} and {b}.", () => "Siehe [1] (1) und (2).").text).toBe("Siehe {a} (1) und {b}.");
   });
 
   it("are not put in place of a number in brackets that the segment had itself", () => {

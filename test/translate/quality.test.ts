@@ -130,8 +130,42 @@ describe("flagRecords", () => {
   });
 
   it("does not call a text of another language wrong where the source is in it as well", () => {
-    const french = "Le chat dort sous le vieil arbre du jardin.";
-    expect(flagsOf(one(french, french))).not.toContain("wrong-language");
+    const source = "Le chat dort sous le vieil arbre du jardin pendant que les enfants jouent au ballon.";
+    const translation = "Le chat dort sous un vieil arbre au jardin tandis que des enfants y jouent au ballon.";
+    expect(flagsOf(one(source, translation))).toEqual([]);
+    expect(flagsOf(one("The cat sleeps under the old tree in the garden while the children play with a ball.", translation))).toEqual([
+      "wrong-language",
+    ]);
+  });
+
+  it("judges the language of short fields together", () => {
+    const source = { instruction: "Name the animal.", input: "It lives in our garden.", output: "It is a small hedgehog." };
+    const french = { instruction: "Nommez cet animal.", input: "Il vit dans notre jardin.", output: "C'est un petit hérisson." };
+    const [record] = flag([{ id: "1", source, translation: french, lost: [] }], "de");
+    expect(record!.findings).toEqual([{ flag: "wrong-language", field: null, detail: "fr, not de" }]);
+  });
+
+  it("leaves a length alone that is only somewhat unusual in a run of even lengths", () => {
+    const texts = sample
+      .get("de")!
+      .map(({ translation }) => translation.output!)
+      .filter((text) => text.length > 150);
+    const even = texts.map(
+      (text, i): TranslatedRecord => ({ id: `${i}`, source: { output: text }, translation: { output: text }, lost: [] }),
+    );
+    const run = Array.from({ length: 20 }, () => even).flat();
+    const longer = (factor: number): readonly QualityFlag[] => {
+      const [text, more] = [texts[0]!, texts[1]!];
+      const record = {
+        id: "x",
+        source: { output: text },
+        translation: { output: text + more.slice(0, (factor - 1) * text.length) },
+        lost: [],
+      };
+      return flag([...run, record], "de", "de").find(({ id }) => id === "x")?.flags ?? [];
+    };
+    expect(longer(1.5)).toEqual([]);
+    expect(longer(1.9)).toEqual(["length-ratio"]);
   });
 
   it("finds lost pieces by itself, for translations that were made elsewhere", () => {
@@ -150,6 +184,7 @@ describe("flagRecords", () => {
 
   it("looks for no missing numbers in code and addresses", () => {
     expect(flagsOf(one("Open `x[417]` at https://a.org/2024 please.", "Öffne bitte `x[417]` unter https://a.org/2024."))).toEqual([]);
+    expect(flagsOf(one("Open `x[417]` at https://a.org/2024 please.", "Öffne das bitte."))).toEqual(["lost-piece"]);
   });
 });
 
