@@ -1,9 +1,10 @@
-import { open, stat } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { basename } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { FastTextModel as WasmModel } from "fasttext.wasm.js";
 import { PolypacaError } from "../errors.js";
+import { fastTextLength, faultOfHead, headBytes } from "./fasttext-file.js";
 import { codeOfLabel } from "./labels.js";
 
 /** A label's language and its probability. */
@@ -19,6 +20,9 @@ export interface LanguageScore {
  * 1.2 GB were seen to abort. What lies between is tried, and refused with the same words where it aborts.
  */
 const maxModelBytes = 1_000_000_000;
+
+/** Its name in the module's own file system, from where fastText reads it. */
+const moduleFile = "model.bin";
 
 /** A fastText classifier of languages, run in WebAssembly. */
 export class FastTextModel {
@@ -47,18 +51,20 @@ export class FastTextModel {
    *   large for the WebAssembly build
    */
   static async load(file: string): Promise<FastTextModel> {
-    await refuseOtherFiles(file);
-    const { getFastTextClass, getFastTextModule } = await import("fasttext.wasm.js");
+    const bytes = await readModel(file);
+    const fastText = await import("fasttext.wasm.js");
     // The module would print what it aborts with.
     const silent: object = { print() {}, printErr() {} };
-    const FastText = await getFastTextClass({ getFastTextModule: () => getFastTextModule({ ...silent }) });
-    const fastText = new FastText();
+    const core = await fastText.getFastTextModule({ ...silent });
     try {
-      const model = await fastText.loadModel(pathToFileURL(file).href);
-      fastText.fs.unlink("model.bin"); // the module's own copy of the file
+      const native = new core.FastText();
+      core.FS.writeFile(moduleFile, bytes, { canOwn: true });
+      native.loadModel(moduleFile);
+      core.FS.unlink(moduleFile);
+      const model = new fastText.FastTextModel(native, core);
       return new FastTextModel(basename(file), model, labelsOf(model));
     } catch (cause) {
-      throw isAbort(cause) ? tooLarge(file, (await stat(file)).size) : notReadable(file, "the model does not load", cause);
+      throw isAbort(cause) ? tooLarge(file, bytes.length) : notReadable(file, "the model does not load", cause);
     }
   }
 
@@ -114,12 +120,7 @@ function isAbort(cause: unknown): boolean {
   return cause instanceof Error && (cause.name === "RuntimeError" || cause instanceof RangeError); // of WebAssembly, of an ArrayBuffer
 }
 
-// fastText.cc: FASTTEXT_FILEFORMAT_MAGIC_INT32; args.h: model_name.
-const fastTextMagic = 793_712_314;
-const supervised = 3;
-const modelOffset = 8 + 7 * 4; // behind magic and version: dim, ws, epoch, minCount, neg, wordNgrams, loss, then model
-
-async function refuseOtherFiles(file: string): Promise<void> {
+async function readModel(file: string): Promise<Buffer> {
   const handle = await open(file).catch((cause: unknown) => {
     const { code, message } = PolypacaError.from(cause);
     if (code !== "NOT_FOUND") throw new PolypacaError(code, `${file}: ${message}`, { cause });
@@ -128,11 +129,18 @@ async function refuseOtherFiles(file: string): Promise<void> {
   try {
     const details = await handle.stat();
     if (!details.isFile()) throw notReadable(file, "not a file");
-    const head = Buffer.alloc(modelOffset + 4);
-    const { bytesRead } = await handle.read(head, 0, head.length, 0);
-    if (bytesRead < head.length || head.readInt32LE(0) !== fastTextMagic) throw notReadable(file, "not a fastText model");
-    if (head.readInt32LE(modelOffset) !== supervised) throw notReadable(file, "a fastText model of word vectors, which knows no languages");
+    const head = Buffer.alloc(headBytes);
+    const { bytesRead } = await handle.read(head, 0, headBytes, 0);
+    const fault = faultOfHead(head.subarray(0, bytesRead));
+    if (fault !== null) throw notReadable(file, fault);
     if (details.size > maxModelBytes) throw tooLarge(file, details.size);
+    const bytes = await handle.readFile();
+    const wanted = fastTextLength(bytes);
+    if (bytes.length < wanted) {
+      const ofHow = wanted === Number.POSITIVE_INFINITY ? "" : ` of ${wanted}`;
+      throw notReadable(file, `cut off at ${bytes.length}${ofHow} bytes`);
+    }
+    return bytes;
   } finally {
     await handle.close();
   }

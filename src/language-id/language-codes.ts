@@ -43,7 +43,7 @@ export function canonicalCode(code: string): string {
   const subtag = code.replace(/[_-].*$/, "").toLowerCase();
   if (!/^[a-z]{2,3}$/.test(subtag)) return code;
   if (subtag === "sh") return subtag;
-  return new Intl.Locale(subtag).language;
+  return new Intl.Locale(subtag).language ?? subtag; // "und" has none
 }
 
 /** Most suggestions of a message. */
@@ -55,7 +55,7 @@ function suggestCodes(text: string): readonly string[] {
   if (canonical !== text && languageName(canonical) !== null) return [canonical];
   const named = allLanguages();
   const byName = named.filter(({ name }) => name === word || (word.length >= 3 && name.startsWith(word)));
-  const likely = byName.length > 0 ? byName : named.filter(({ code, name }) => isOneTypoAway(word, code) || isOneTypoAway(word, name));
+  const likely = byName.length > 0 ? byName : named.filter(({ name }) => isOneTypoAway(word, name));
   return likely.slice(0, maxSuggestions).map(({ code }) => code);
 }
 
@@ -70,9 +70,9 @@ function allLanguages(): readonly { readonly code: string; readonly name: string
   });
 }
 
-/** One letter added, left out, changed, or two neighbours swapped; for words of three letters and more. */
+/** One letter added, left out, changed, or two neighbours swapped. Words of less than four letters are all near each other. */
 function isOneTypoAway(word: string, wanted: string): boolean {
-  if (word.length < 3 || wanted.length < 3 || Math.abs(word.length - wanted.length) > 1) return false;
+  if (word.length < 4 || wanted.length < 4 || Math.abs(word.length - wanted.length) > 1) return false;
   let start = 0;
   while (start < word.length && word[start] === wanted[start]) start++;
   const [rest, wantedRest] = [word.slice(start), wanted.slice(start)];

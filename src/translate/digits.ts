@@ -1,15 +1,15 @@
 /** Decimal digits of all scripts. */
 
-/**
- * The value of a decimal digit (Unicode's Nd), 0 to 9. Each script's ten digits stand in a row that begins at a multiple of 16, or 6
- * after one; the mathematical digits follow each other without a gap.
- */
+/** The value of a decimal digit (Unicode's Nd), 0 to 9: digits stand in order, each script's ten beside each other, so the place in a run tells it. */
 export function digitValue(digit: string): number {
   const codePoint = digit.codePointAt(0)!;
-  if (codePoint >= 0x1d7ce && codePoint <= 0x1d7ff) return (codePoint - 0x1d7ce) % 10;
-  const column = codePoint & 0xf;
-  const rowBeginsAtZero = /^\p{Nd}$/u.test(String.fromCodePoint(codePoint - column));
-  return rowBeginsAtZero ? column : column - 6;
+  let first = codePoint;
+  while (isDigit(first - 1)) first--;
+  return (codePoint - first) % 10;
+}
+
+function isDigit(codePoint: number): boolean {
+  return /^\p{Nd}$/u.test(String.fromCodePoint(codePoint));
 }
 
 /** The text with every decimal digit as one of 0 to 9. */

@@ -81,8 +81,9 @@ const lineBreaks = new RegExp(`[${lineBreakCharacters}]+`, "gu");
 const letter = /\p{L}/u;
 
 // Behind each of these a line goes on with something else: a cell of a table, or text after what no translator should see (control
-// characters, halves of surrogate pairs, which UTF-8 cannot hold).
-const separators = /(?:\p{Cc}|\p{Cs}|\p{Noncharacter_Code_Point}|(?<=^|\s|\|)\||\|(?=\s|\||$))+/gu;
+// characters, halves of surrogate pairs, which UTF-8 cannot hold). What combines with one of them stays with it.
+const separators =
+  /(?:(?:\p{Cc}|\p{Cs}|\p{Noncharacter_Code_Point}|(?<=^|\s|\|)\||\|(?=\s|\||$))[\p{M}\p{Grapheme_Extend}\p{Emoji_Modifier}\u200d]*)+/gu;
 
 // Quotation marks of mail, a heading, a bullet, a box to tick, then "1.", "(1)", "a)", "IV.", "1、", "①".
 const lineStart =
@@ -140,17 +141,16 @@ class Planner {
       return;
     }
     const start = lineStart.exec(line)![0].length;
-    let from = continuesCluster(line, start) ? 0 : start;
-    this.#keepMasked(line.slice(0, from));
-    for (const { index, 0: separator } of line.matchAll(separators)) {
-      if (index < from) continue;
-      const end = index + separator.length;
-      const cut = separator.endsWith("|") && continuesCluster(line, end) ? end - 1 : end;
-      this.#addPart(line.slice(from, index));
-      this.#keepMasked(line.slice(index, cut));
-      from = cut;
+    const begin = continuesCluster(line, start) ? 0 : start;
+    this.#keepMasked(line.slice(0, begin));
+    const rest = line.slice(begin);
+    let from = 0;
+    for (const { index, 0: separator } of rest.matchAll(separators)) {
+      this.#addPart(rest.slice(from, index));
+      this.#keepMasked(separator);
+      from = index + separator.length;
     }
-    this.#addPart(line.slice(from));
+    this.#addPart(rest.slice(from));
   }
 
   /** @param part of a line, between two separators */
@@ -180,7 +180,7 @@ class Planner {
       if (part[end - 1] === maskCharacter && isMarkup(this.#pieces[last]!)) last--;
       else if (!isSpace(part[end - 1]!)) break;
     }
-    return { start: continuesCluster(part, start) ? start - 1 : start, end };
+    return { start: start > 0 && continuesCluster(part, start) ? start - 1 : start, end };
   }
 
   #addPiece(piece: string): void {

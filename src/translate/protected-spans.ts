@@ -3,6 +3,8 @@
  * and the endings of the words around them are grammar, so they stay in the sentence and `quality.ts` checks that they are still there.
  */
 
+import { findCodeLines } from "./code-lines.js";
+
 export interface ProtectedSpan {
   readonly start: number;
   readonly end: number;
@@ -83,10 +85,32 @@ const mayHoldSpan = /[`<{$%@\\&_[［【〔⟦]|~~~|\/|\(\)|www\.|\.[A-Za-z]|\p{C
 
 /** The protected spans of a text, in order, none overlapping. A span that contains a line break stands on its own; others are parts of a line. */
 export function findProtectedSpans(text: string): readonly ProtectedSpan[] {
-  if (!mayHoldSpan.test(text)) return [];
+  const spans = mayHoldSpan.test(text) ? findByPattern(text) : [];
+  const code = findCodeOutside(text, spans);
+  if (code.length === 0) return spans;
+  const isInCode = (span: ProtectedSpan): boolean => code.some(({ start, end }) => span.start >= start && span.end <= end);
+  return [...spans.filter((span) => !isInCode(span)), ...code].sort((a, b) => a.start - b.start);
+}
+
+function findByPattern(text: string): ProtectedSpan[] {
   const spans: ProtectedSpan[] = [];
   for (const match of text.matchAll(protectedSpan)) {
     if (match[0] !== "") spans.push({ start: match.index, end: match.index + match[0].length });
   }
   return spans;
+}
+
+/** Lines of code between the spans that go over several lines; on the lines where such a span begins or ends nothing is looked for. */
+function findCodeOutside(text: string, spans: readonly ProtectedSpan[]): readonly ProtectedSpan[] {
+  const code: ProtectedSpan[] = [];
+  let from = 0;
+  for (const { start, end } of spans) {
+    if (!text.slice(start, end).includes("\n")) continue;
+    const lineStart = text.lastIndexOf("\n", start - 1) + 1;
+    if (lineStart > from) code.push(...findCodeLines(text, from, lineStart));
+    const lineEnd = text.indexOf("\n", end);
+    from = lineEnd < 0 ? text.length : lineEnd + 1;
+  }
+  if (from < text.length) code.push(...findCodeLines(text, from));
+  return code;
 }
