@@ -21,10 +21,10 @@ export {
   type ScoreReport,
   type SystemScore,
   score,
-  studyTrainingLanguages,
 } from "./evaluate/score.js";
 export { type ScoreSettings, scoreFiles, scoresAsLatex, scoresAsText, writeScoreFiles } from "./evaluate/score-files.js";
 export { scoresAsCsv, scoreTables } from "./evaluate/score-tables.js";
+export { studyTrainingLanguages } from "./evaluate/study-languages.js";
 export { type Table, tableAsLatex, tableAsText } from "./evaluate/table.js";
 export type { DecoderSpec } from "./families/decoder-spec.js";
 export { decoderSpecFromConfig } from "./families/index.js";

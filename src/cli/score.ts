@@ -2,9 +2,8 @@ import { type Command, Option } from "commander";
 import { PolypacaError } from "../errors.js";
 import type { LanguageCandidates } from "../evaluate/language-match.js";
 import type { Comparing, ScoreReport } from "../evaluate/score.js";
+import { studyTrainingLanguages } from "../evaluate/study-languages.js";
 import { choiceFlag, commaList, note, numberFlag, printResult } from "./output.js";
-
-const defaultSeen = "bg,cs,de,en,es,fi,fr,ru,zh"; // studyTrainingLanguages, in words so that --help loads nothing
 
 export function registerScore(program: Command): void {
   program
@@ -25,7 +24,7 @@ export function registerScore(program: Command): void {
       choiceFlag("--candidates", ["all", "expected"]),
       "all",
     )
-    .option("--seen-langs <CODES>", "languages that the systems were tuned on", commaList, commaList(defaultSeen))
+    .option("--seen-langs <CODES>", "languages that the systems were tuned on", commaList, studyTrainingLanguages)
     .addOption(
       new Option("--compare <WHICH>", "systems compared: conditions (those that differ in nothing else), all or none")
         .argParser(choiceFlag("--compare", ["conditions", "all", "none"]))

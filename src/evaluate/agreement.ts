@@ -3,6 +3,7 @@
  * is Pearson's). Per language and in all, over single responses: weighted kappa of the ratings.
  */
 import { PolypacaError } from "../errors.js";
+import { groupBy } from "./group-by.js";
 import { describePair, pairKey, refuseRows } from "./pair-key.js";
 import type { HumanScore, RatingScale } from "./read-human-scores.js";
 import { type Judgement, ratingScale } from "./read-judgements.js";
@@ -10,6 +11,7 @@ import { bootstrapInterval, Resampler } from "./statistics/bootstrap.js";
 import { kendallTauB, pearson, spearman } from "./statistics/correlation.js";
 import { confidence, type Estimate } from "./statistics/interval.js";
 import { krippendorffAlpha } from "./statistics/krippendorff-alpha.js";
+import { meanOf } from "./statistics/mean.js";
 import { type Disagreement, linearDisagreement, quadraticDisagreement, weightedKappa } from "./statistics/weighted-kappa.js";
 
 /**
@@ -180,18 +182,4 @@ function sumOfTables(tables: readonly ContingencyTable[], indices: Iterable<numb
     for (let cell = 0; cell < sum.length; cell++) sum[cell]! += table[cell]!;
   }
   return Array.from({ length: categories }, (_, row) => [...sum.subarray(row * categories, (row + 1) * categories)]);
-}
-
-function groupBy<Row>(rows: readonly Row[], keyOf: (row: Row) => string): ReadonlyMap<string, readonly Row[]> {
-  const groups = new Map<string, Row[]>();
-  for (const row of rows) {
-    const group = groups.get(keyOf(row));
-    if (group) group.push(row);
-    else groups.set(keyOf(row), [row]);
-  }
-  return groups;
-}
-
-function meanOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

@@ -4,6 +4,7 @@ import { type Cell, scoresAfterLanguageId } from "./cell.js";
 import type { Comparing, SystemScore } from "./score.js";
 import { type Resampler, sumInterval } from "./statistics/bootstrap.js";
 import type { Interval } from "./statistics/interval.js";
+import { sumOf } from "./statistics/mean.js";
 import { holmAdjusted, type SignFlipTest, signFlipTest } from "./statistics/sign-flip-test.js";
 
 export interface Comparison {
@@ -69,11 +70,10 @@ function compareTwo(
   const byLanguage = new Map(shared.map((language) => [language, differencesOf(first.get(language)!, second.get(language)!)]));
   const describe = (language: string, differences: readonly number[], scale: number): Omit<Comparison, "pAdjusted">[] => {
     if (differences.length === 0) return [];
-    const total = differences.reduce((sum, difference) => sum + difference, 0);
     const interval = sumInterval(differences, resampler);
     return [
       {
-        ...{ systems, language, difference: total / scale, prompts: differences.length },
+        ...{ systems, language, difference: sumOf(differences) / scale, prompts: differences.length },
         interval: interval && [interval[0] / scale, interval[1] / scale],
         ...signFlipTest(differences, { seed: resampler.seed }),
       },

@@ -2,9 +2,9 @@
 import type { Interval } from "./statistics/interval.js";
 import { noValue } from "./table.js";
 
-/** 112, 98.5, 98.33: no more decimals than it has, up to two. */
+/** 112, 98.5, 3.33: no more decimals than it has, up to one from 10 on and two below. */
 export function formatScore(value: number): string {
-  return String(Number(value.toFixed(2)));
+  return String(Number(value.toFixed(Math.abs(value) < 10 ? 2 : 1)) + 0); // + 0: no "-0"
 }
 
 /** 0.70, -0.07. */

@@ -1,7 +1,9 @@
 /** From several judgements of a pair to its rating, and how far the judgements agree. */
+import { groupBy } from "./group-by.js";
 import { pairKey } from "./pair-key.js";
 import type { Judgement } from "./read-judgements.js";
 import { krippendorffAlpha } from "./statistics/krippendorff-alpha.js";
+import { meanOf } from "./statistics/mean.js";
 
 /** How a judge agrees with itself over its repeats, or the judges with each other. */
 export interface PanelAgreement {
@@ -33,21 +35,10 @@ export interface JudgePanel {
 export function formPanel(judgements: readonly Judgement[]): JudgePanel {
   const slots = new Set(judgements.map(({ judge, repeat }) => JSON.stringify([judge, repeat])));
   const judges = [...new Set(judgements.map(({ judge }) => judge))];
-  const usable = [...byPair(judgements)].map(([key, rows]) => ({ key, rows: rows.filter(({ rating }) => rating !== null) }));
+  const usable = [...groupBy(judgements, pairKey)].map(([key, rows]) => ({ key, rows: rows.filter(({ rating }) => rating !== null) }));
   const ratings = new Map<string, number>();
   for (const { key, rows } of usable) if (rows.length === slots.size) ratings.set(key, meanOf(meansByJudge(rows, judges)));
   return { judges, judgementsPerPair: slots.size, agreement: agreementOf(usable, judges), ratings };
-}
-
-function byPair(judgements: readonly Judgement[]): ReadonlyMap<string, readonly Judgement[]> {
-  const pairs = new Map<string, Judgement[]>();
-  for (const judgement of judgements) {
-    const key = pairKey(judgement);
-    const rows = pairs.get(key);
-    if (rows) rows.push(judgement);
-    else pairs.set(key, [judgement]);
-  }
-  return pairs;
 }
 
 type Rows = readonly { readonly rows: readonly Judgement[] }[];
@@ -80,8 +71,4 @@ function describe(judge: string | null, ratings: number, units: readonly (readon
 function meansByJudge(rows: readonly Judgement[], judges: readonly string[]): number[] {
   const ratings = judges.map((judge) => rows.filter((row) => row.judge === judge).map(({ rating }) => rating!));
   return ratings.filter((each) => each.length > 0).map(meanOf);
-}
-
-function meanOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

@@ -15,9 +15,7 @@ export function scoreTables(report: ScoreReport): Table[] {
 }
 
 function scoresTable(report: ScoreReport, rule: string): Table {
-  const columns = [
-    { title: "robustness", cell: ({ robustness, robustnessInterval }: SystemScore) => withInterval(robustness, robustnessInterval) },
-  ];
+  const columns = [{ title: "robustness", cell: (system: SystemScore) => robustnessCell(system, report.seenLanguages) }];
   return byLanguage(report, {
     name: "scores",
     caption: `Score: rating x language match, summed over the prompts. ${rule}`,
@@ -86,16 +84,16 @@ function comparisonsTable({ comparisons, resamples, seed }: ScoreReport, rule: s
   const sampled = comparisons.filter(({ method }) => method === "monte carlo").length;
   return {
     name: "comparisons",
-    caption: `Differences in score between systems on the same prompts. ${rule}`,
+    caption: `Differences in score between systems A and B on the same prompts. ${rule}`,
     notes: [
       `95% intervals in brackets: BCa bootstrap over prompts, ${resamples} resamples, seed ${seed}. "seen": mean over the seen languages that both have.`,
       `p: two-sided paired sign-flip test, ${sampled === 0 ? "exact" : `exact but for ${sampled} by random patterns`}; p (Holm): for all ${comparisons.length} comparisons of this table together.`,
     ],
     columns: [
-      { title: "system", align: "left" },
-      { title: "less", align: "left" },
+      { title: "A", align: "left" },
+      { title: "B", align: "left" },
       { title: "language", align: "left" },
-      ...["difference", "prompts", "p", "p (Holm)"].map((title) => ({ title })),
+      ...["A - B", "prompts", "p", "p (Holm)"].map((title) => ({ title })),
     ],
     rows: comparisons.map(({ systems, language, difference, interval, prompts, p, pAdjusted }) => [
       ...[...systems, language, withInterval(difference, interval), String(prompts), formatP(p), formatP(pAdjusted)],
@@ -118,6 +116,11 @@ function judgesTable({ judgeAgreement }: ScoreReport, rule: string): Table {
 
 function withInterval(value: number | null, interval: Interval | null): string {
   return value === null ? noValue : `${formatScore(value)}${formatInterval(interval, formatScore)}`;
+}
+
+function robustnessCell({ languages, robustness, robustnessInterval }: SystemScore, seenLanguages: readonly string[]): string {
+  const isIncomplete = seenLanguages.some((language) => (languages[language]?.incomplete ?? 0) > 0);
+  return `${withInterval(robustness, robustnessInterval)}${isIncomplete ? " (incomplete)" : ""}`;
 }
 
 /** 87 (47/50): the sum of 47 prompts, of 50. */
@@ -175,9 +178,9 @@ export function robustnessAsCsv({ systems, languageId }: ScoreReport): string {
 /** A row per comparison. */
 export function comparisonsAsCsv({ comparisons, languageId }: ScoreReport): string {
   return recordsAsCsv(
-    ["system", "less", "language", "candidates", "difference", "low", "high", "prompts", "p", "p_holm", "method"],
+    ["system_a", "system_b", "language", "candidates", "difference", "low", "high", "prompts", "p", "p_holm", "method"],
     comparisons.map(({ systems, language, difference, interval, prompts, p, pAdjusted, method }) => ({
-      ...{ system: systems[0], less: systems[1], language, candidates: languageId.candidates, difference },
+      ...{ system_a: systems[0], system_b: systems[1], language, candidates: languageId.candidates, difference },
       ...{ low: interval?.[0] ?? null, high: interval?.[1] ?? null, prompts, p, p_holm: pAdjusted, method },
     })),
   );

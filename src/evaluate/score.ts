@@ -12,10 +12,8 @@ import type { Judgement } from "./read-judgements.js";
 import type { EvaluatedResponse } from "./read-responses.js";
 import { Resampler, sumInterval } from "./statistics/bootstrap.js";
 import { confidence, type Interval } from "./statistics/interval.js";
+import { sumOf } from "./statistics/mean.js";
 import { wilsonInterval } from "./statistics/wilson-interval.js";
-
-/** The study's training languages. */
-export const studyTrainingLanguages: readonly string[] = ["bg", "cs", "de", "en", "es", "fi", "fr", "ru", "zh"];
 
 export interface LanguageScore {
   /** Sum over the judged prompts of rating x match. A lower bound where `incomplete` is above 0: never scaled up to all prompts. */
@@ -191,8 +189,4 @@ function robustnessOf(cells: ReadonlyMap<string, Cell>, seenLanguages: readonly 
   const isComplete = seen.every(({ ratings }) => ratings.every((rating) => rating !== null));
   const interval = isComplete ? sumInterval(total, resampler) : null;
   return { robustness: sumOf(total) / seen.length, robustnessInterval: interval && [interval[0] / seen.length, interval[1] / seen.length] };
-}
-
-function sumOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0);
 }

@@ -27,14 +27,15 @@ const judgement = (id: number, language: string, rating: number | null, system =
   ...{ id, language, system, judge: "j", rating, explanation: "", raw: "" },
 });
 
-const responses = [
-  ...[response(1, "en", texts.en), response(2, "en", texts.fr), response(3, "en", texts.none)],
-  ...[response(1, "fr", texts.fr), response(2, "fr", texts.fr), response(3, "fr", texts.en)],
-];
-const judgements = [
-  ...[judgement(1, "en", 3), judgement(2, "en", 2), judgement(3, "en", 1)],
-  ...[judgement(1, "fr", 3), judgement(2, "fr", 2), judgement(3, "fr", 2)],
-];
+// Prompts 1 to 3, and the same again as 4 to 6.
+const responses = [0, 3].flatMap((more) => [
+  ...[response(1 + more, "en", texts.en), response(2 + more, "en", texts.fr), response(3 + more, "en", texts.none)],
+  ...[response(1 + more, "fr", texts.fr), response(2 + more, "fr", texts.fr), response(3 + more, "fr", texts.en)],
+]);
+const judgements = [0, 3].flatMap((more) => [
+  ...[judgement(1 + more, "en", 3), judgement(2 + more, "en", 2), judgement(3 + more, "en", 1)],
+  ...[judgement(1 + more, "fr", 3), judgement(2 + more, "fr", 2), judgement(3 + more, "fr", 2)],
+]);
 
 let responsesFile: string;
 let judgementsFile: string;
@@ -58,10 +59,10 @@ describe("polypaca score", () => {
     const interval = [expect.any(Number), expect.any(Number)];
     expect(report.systems).toMatchObject([
       {
-        ...{ system: "multi", robustness: 2.5 }, // (6 - 3 + 7 - 5) / 2
+        ...{ system: "multi", robustness: 5 }, // (12 - 6 + 14 - 10) / 2
         languages: {
-          en: { score: 3, scoreBeforeLanguageId: 6, prompts: 3, undecided: 1, incomplete: 0, consistency: 1 / 3, interval },
-          fr: { score: 5, scoreBeforeLanguageId: 7, prompts: 3, undecided: 0, incomplete: 0, consistency: 2 / 3, interval },
+          en: { score: 6, scoreBeforeLanguageId: 12, prompts: 6, undecided: 2, incomplete: 0, consistency: 1 / 3, interval },
+          fr: { score: 10, scoreBeforeLanguageId: 14, prompts: 6, undecided: 0, incomplete: 0, consistency: 2 / 3, interval },
         },
       },
     ]);
@@ -72,7 +73,7 @@ describe("polypaca score", () => {
     expect(systems[0]!.languages.en!.candidates).toBe("expected");
     expect(score("--candidates", "expected").stdout.match(/candidates expected/g)).toHaveLength(3);
     expect(score("--format", "csv", "--candidates", "expected").stdout).toMatch(
-      /\nmulti,m,lora,multilingual,1,en,1,expected,lid\.176\.ftz,3,/,
+      /\nmulti,m,lora,multilingual,1,en,1,expected,lid\.176\.ftz,6,/,
     );
     expect(score("--format", "latex").stdout).toMatch(/^\\begin\{table\}\n/);
   });
@@ -89,12 +90,12 @@ describe("polypaca score", () => {
   });
 
   it("exits with 1 at an unparsable judgement, the result printed and the cell named, unless --allow-incomplete", () => {
-    const judged = write("unparsable.jsonl", [...judgements.slice(0, -1), judgement(3, "fr", null)]);
+    const judged = write("unparsable.jsonl", [...judgements.slice(0, -1), judgement(6, "fr", null)]);
     const args = ["score", "--responses", responsesFile, "--judgements", judged, "--resamples", "200", "--json"];
     const { exitCode, stdout, stderr } = runCli(args);
     expect(exitCode).toBe(1);
-    expect(stderr).toMatch(/^incomplete: multi, fr: 2 of 3 prompts have a response and a judgement\nJudge what is missing/);
-    expect((JSON.parse(stdout) as ScoreReport).systems[0]!.languages.fr).toMatchObject({ score: 5, incomplete: 1, interval: null });
+    expect(stderr).toMatch(/^incomplete: multi, fr: 5 of 6 prompts have a response and a judgement\nJudge what is missing/);
+    expect((JSON.parse(stdout) as ScoreReport).systems[0]!.languages.fr).toMatchObject({ score: 10, incomplete: 1, interval: null });
     expect(runCli([...args, "--allow-incomplete"])).toMatchObject({ exitCode: 0, stdout });
   });
 
@@ -135,26 +136,26 @@ describe("polypaca score refuses, before it loads anything,", () => {
   it("the same key twice, naming both lines", () => {
     refused(
       with_(write("twice.jsonl", [...responses, responses[0]]), judgementsFile),
-      /^BAD_RECORD: .*twice\.jsonl line 7, .*id "1" was there already \(.*twice\.jsonl line 1\)/,
+      /^BAD_RECORD: .*twice\.jsonl line 13, .*id "1" was there already \(.*twice\.jsonl line 1\)/,
     );
     refused(
       with_(responsesFile, write("twice-judged.jsonl", [...judgements, judgements[1]])),
-      /^BAD_RECORD: .*line 7, .*repeat 0 of .*\n.*"repeat"/,
+      /^BAD_RECORD: .*line 13, .*repeat 0 of .*\n.*"repeat"/,
     );
   });
 
   it("two systems under one name", () => {
-    const other = { ...response(4, "fr", texts.fr), condition: "english" };
+    const other = { ...response(7, "fr", texts.fr), condition: "english" };
     refused(
       with_(write("mixed.jsonl", [...responses, other]), judgementsFile),
-      /^BAD_RECORD: .*line 7, .*condition "english", but "multilingual" in .*line 1\n/,
+      /^BAD_RECORD: .*line 13, .*condition "english", but "multilingual" in .*line 1\n/,
     );
   });
 
   it("judgements without their responses, and files without overlap", () => {
     refused(
       with_(responsesFile, write("orphan.jsonl", [...judgements, judgement(9, "fr", 3)])),
-      /^BAD_RECORD: .*orphan\.jsonl line 7, .*without its response/,
+      /^BAD_RECORD: .*orphan\.jsonl line 13, .*without its response/,
     );
     refused(with_(responsesFile, write("other.jsonl", [judgement(1, "en", 3, "else")])), /^BAD_DATA: no judgement belongs to a response/);
   });

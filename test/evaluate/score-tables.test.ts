@@ -42,10 +42,10 @@ describe("score tables", () => {
     expect(scoresAsText(report)).toMatchInlineSnapshot(`
       "Score: rating x language match, summed over the prompts. Language identification: lid.176.ftz, candidates all (any language it knows).
 
-      system                            en                fr  bn (unseen)      robustness
-      -----------------------------------------------------------------------------------
-      bloom_560m & multi  112 [98, 124.25]  112 [98, 124.25]            3  6.5 [2.25, 11]
-      mono                      87 (47/50)                 -            -               0
+      system                           en               fr  bn (unseen)      robustness
+      ---------------------------------------------------------------------------------
+      bloom_560m & multi  112 [98, 124.3]  112 [98, 124.3]            3  6.5 [2.25, 11]
+      mono                     87 (47/50)                -            -  0 (incomplete)
 
       95% intervals in brackets: BCa bootstrap over prompts, 10000 resamples, seed 0; none where all prompts have one score.
       Robustness: mean drop by language identification over the seen languages; smaller is better.
@@ -70,9 +70,9 @@ describe("score tables", () => {
 
       95% intervals in brackets: Wilson. u: responses whose language is undecided; they match nothing.
 
-      Differences in score between systems on the same prompts. Language identification: lid.176.ftz, candidates all (any language it knows).
+      Differences in score between systems A and B on the same prompts. Language identification: lid.176.ftz, candidates all (any language it knows).
 
-      system              less  language      difference  prompts       p  p (Holm)
+      A                   B     language           A - B  prompts       p  p (Holm)
       -----------------------------------------------------------------------------
       bloom_560m & multi  mono  en        -3.5 [-9, 1.5]       47  <0.001     0.040
 
@@ -99,8 +99,8 @@ describe("score tables", () => {
       \\toprule
       system & en & fr & bn (unseen) & robustness \\\\
       \\midrule
-      bloom\\_560m \\& multi & 112 [98, 124.25] & 112 [98, 124.25] & 3 & 6.5 [2.25, 11] \\\\
-      mono & 87 (47/50) & -- & -- & 0 \\\\
+      bloom\\_560m \\& multi & 112 [98, 124.3] & 112 [98, 124.3] & 3 & 6.5 [2.25, 11] \\\\
+      mono & 87 (47/50) & -- & -- & 0 (incomplete) \\\\
       \\bottomrule
       \\end{tabular}
       \\end{table}
@@ -135,11 +135,11 @@ describe("score tables", () => {
 
       \\begin{table}
       \\centering
-      \\caption{Differences in score between systems on the same prompts. Language identification: lid.176.ftz, candidates all (any language it knows). 95\\% intervals in brackets: BCa bootstrap over prompts, 10000 resamples, seed 0. \\textquotedbl{}seen\\textquotedbl{}: mean over the seen languages that both have. p: two-sided paired sign-flip test, exact; p (Holm): for all 1 comparisons of this table together.}
+      \\caption{Differences in score between systems A and B on the same prompts. Language identification: lid.176.ftz, candidates all (any language it knows). 95\\% intervals in brackets: BCa bootstrap over prompts, 10000 resamples, seed 0. \\textquotedbl{}seen\\textquotedbl{}: mean over the seen languages that both have. p: two-sided paired sign-flip test, exact; p (Holm): for all 1 comparisons of this table together.}
       \\label{tab:comparisons}
       \\begin{tabular}{lllrrrr}
       \\toprule
-      system & less & language & difference & prompts & p & p (Holm) \\\\
+      A & B & language & A - B & prompts & p & p (Holm) \\\\
       \\midrule
       bloom\\_560m \\& multi & mono & en & $-$3.5 [$-$9, 1.5] & 47 & \\textless{}0.001 & 0.040 \\\\
       \\bottomrule
@@ -168,7 +168,7 @@ describe("score tables", () => {
       mono,all,lid.176.ftz,0,,"
     `);
     expect(comparisonsAsCsv(report)).toMatchInlineSnapshot(`
-      "system,less,language,candidates,difference,low,high,prompts,p,p_holm,method
+      "system_a,system_b,language,candidates,difference,low,high,prompts,p,p_holm,method
       bloom_560m & multi,mono,en,all,-3.5,-9,1.5,47,0.0004,0.04,exact"
     `);
   });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { Comparison } from "../../src/evaluate/compare-systems.js";
 import { type ScoreInput, type ScoreReport, score } from "../../src/evaluate/score.js";
 import { identifier, inputOf, judgement, response, rowsOf } from "./rows.js";
 
@@ -63,9 +64,9 @@ describe("score", () => {
 
 describe("incomplete cells", () => {
   it("are sums of what was judged, never scaled, without an interval", () => {
-    const { systems, incomplete } = scoreOf([rowsOf("a", { en: "e3 e- f2 e2", fr: "f2 f1 f3 f3" })]);
+    const { systems, incomplete } = scoreOf([rowsOf("a", { en: "e3 e- f2 e2 e1", fr: "f2 f1 f3 f3 f3" })]);
     expect(incomplete).toBe(1);
-    expect(systems[0]!.languages.en).toMatchObject({ score: 5, scoreBeforeLanguageId: 7, prompts: 4, incomplete: 1, interval: null });
+    expect(systems[0]!.languages.en).toMatchObject({ score: 6, scoreBeforeLanguageId: 8, prompts: 5, incomplete: 1, interval: null });
     expect(systems[0]!.languages.fr).toMatchObject({ incomplete: 0, interval: expect.any(Array) });
     expect(systems[0]).toMatchObject({ robustness: 1, robustnessInterval: null });
   });
@@ -137,7 +138,7 @@ describe("comparisons", () => {
     // en: 1 1 1 (2 of 8 patterns); fr: 0 1 2 (all 4 patterns of 1, 2 with |sum| = 3: 2); seen: 1 2 3 (2 of 8), mean (3 + 3) / 2
     expect(compared).toMatchObject([
       { systems: ["mono", "multi"], language: "en", difference: 3, prompts: 3, p: 0.25, method: "exact", interval: null, pAdjusted: 0.75 },
-      { systems: ["mono", "multi"], language: "fr", difference: 3, prompts: 3, p: 0.5, interval: expect.any(Array), pAdjusted: 0.75 },
+      { systems: ["mono", "multi"], language: "fr", difference: 3, prompts: 3, p: 0.5, pAdjusted: 0.75 },
       { systems: ["mono", "multi"], language: "seen", difference: 3, prompts: 3, p: 0.25, pAdjusted: 0.75 },
     ]);
   });
@@ -150,6 +151,14 @@ describe("comparisons", () => {
     expect(pairs("all")).toEqual(["mono - multi", "mono - fft", "multi - fft"]);
     expect(pairs({ baseline: "multi" })).toEqual(["mono - multi", "fft - multi"]);
     expect(pairs("none")).toEqual([]);
+  });
+
+  it("have an interval around the difference, of five prompts and more", () => {
+    const rows = [rowsOf("a", { en: "e3 e3 e2 e3 e1 e2" }), rowsOf("b", { en: "e1 e2 e2 e1 e2 e2" })];
+    const [{ difference, interval }] = scoreOf(rows, { comparing: "all" }).comparisons as [Comparison];
+    expect(difference).toBe(4);
+    expect(interval![0]).toBeLessThan(4);
+    expect(interval![1]).toBeGreaterThan(4);
   });
 
   it("leave out prompts that one of the two lacks", () => {

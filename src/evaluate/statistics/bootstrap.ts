@@ -6,10 +6,14 @@
  */
 import { CounterRandom, randomPurpose } from "../../data/philox.js";
 import { confidence, type Interval } from "./interval.js";
+import { meanOf, sumOf } from "./mean.js";
 import { normalCdf, normalQuantile } from "./normal-distribution.js";
 
 /** At this number the interval's ends move by less than 2% of its width from seed to seed. */
 export const defaultResamples = 10_000;
+
+/** Fewer have less than 126 different resamples, which say little about how the statistic varies. */
+const minUnits = 5;
 
 /** A statistic that is undefined in more than this share of the resamples gets no interval. */
 const maxUndefinedShare = 0.05;
@@ -46,11 +50,11 @@ export class Resampler {
 /**
  * The BCa interval of a statistic of n units.
  *
- * @returns null where there is nothing to estimate it from: fewer than two units, a statistic that is the same whichever unit is left
+ * @returns null where there is nothing to estimate it from: fewer than five units, a statistic that is the same whichever unit is left
  *   out, or one that is undefined for the data or for more than 5% of the resamples
  */
 export function bootstrapInterval(n: number, statistic: Statistic, resampler: Resampler): Interval | null {
-  if (n < 2) return null;
+  if (n < minUnits) return null;
   const all = Int32Array.from({ length: n }, (_, index) => index);
   const estimate = statistic(all);
   if (estimate === null) return null;
@@ -84,12 +88,12 @@ function accelerationOf(all: Int32Array, statistic: Statistic): number | null {
     if (value === null) return null;
     values.push(value);
   }
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const mean = meanOf(values);
   const deviations = values.map((value) => mean - value);
-  const squares = deviations.reduce((sum, deviation) => sum + deviation ** 2, 0);
-  const scale = values.reduce((sum, value) => sum + Math.abs(value), 0);
+  const squares = sumOf(deviations.map((deviation) => deviation ** 2));
+  const scale = sumOf(values.map(Math.abs));
   if (Math.sqrt(squares) <= 1e-12 * scale) return null; // rounding, not variation
-  return deviations.reduce((sum, deviation) => sum + deviation ** 3, 0) / (6 * squares ** 1.5);
+  return sumOf(deviations.map((deviation) => deviation ** 3)) / (6 * squares ** 1.5);
 }
 
 function biasCorrected(sorted: Float64Array, estimate: number, acceleration: number): Interval | null {

@@ -10,6 +10,7 @@
  * formulas give width 0.
  */
 import { confidence, type Estimate, type Interval } from "./interval.js";
+import { meanOf } from "./mean.js";
 import { normalQuantile } from "./normal-distribution.js";
 
 type Values = readonly number[];
@@ -64,7 +65,7 @@ function pearsonOf(x: Values, y: Values): number | null {
 /** From the mean; null where there are fewer than two values or they do not vary. */
 function deviations(values: Values): number[] | null {
   if (values.every((value) => value === values[0])) return null;
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const mean = meanOf(values);
   return values.map((value) => value - mean);
 }
 

@@ -1,3 +1,5 @@
+import { meanOf, sumOf } from "./mean.js";
+
 /**
  * Krippendorff's alpha with the interval metric (a - b)^2: agreement beyond chance of any number of ratings per unit, some of which may
  * be missing (Krippendorff 2011, "Computing Krippendorff's alpha-reliability").
@@ -9,13 +11,13 @@ export function krippendorffAlpha(units: readonly (readonly number[])[]): number
   const paired = units.filter((ratings) => ratings.length >= 2);
   const values = paired.flat();
   if (values.every((value) => value === values[0])) return null;
-  const observed = paired.reduce((sum, ratings) => sum + squaredDifferences(ratings) / (ratings.length - 1), 0) / values.length;
+  const observed = sumOf(paired.map((ratings) => squaredDifferences(ratings) / (ratings.length - 1))) / values.length;
   const expected = squaredDifferences(values) / (values.length * (values.length - 1));
   return 1 - observed / expected;
 }
 
 /** Sum of (a - b)^2 over all ordered pairs: 2 n times the sum of squared deviations from the mean. */
 function squaredDifferences(values: readonly number[]): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return 2 * values.length * values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  const mean = meanOf(values);
+  return 2 * values.length * sumOf(values.map((value) => (value - mean) ** 2));
 }

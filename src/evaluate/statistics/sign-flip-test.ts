@@ -3,6 +3,7 @@
  * prompt's difference could as well have had the other sign.
  */
 import { CounterRandom, randomPurpose } from "../../data/philox.js";
+import { sumOf } from "./mean.js";
 
 export interface SignFlipTest {
   /** Two-sided. */
@@ -35,7 +36,7 @@ const maxRange = 1_000_000;
  */
 export function signFlipTest(differences: readonly number[], options: SignFlipOptions): SignFlipTest {
   const moving = differences.filter((difference) => difference !== 0).map(Math.abs);
-  const observed = Math.abs(differences.reduce((sum, difference) => sum + difference, 0));
+  const observed = Math.abs(sumOf(differences));
   const unit = commonUnit(moving);
   if (unit === null) return { p: sampledShare(moving, observed, options), method: "monte carlo" };
   const steps = moving.map((size) => Math.round(size / unit));
@@ -44,7 +45,7 @@ export function signFlipTest(differences: readonly number[], options: SignFlipOp
 
 /** The largest 1/q of which all sizes are whole multiples; null: none, or too fine for the exact distribution. */
 function commonUnit(sizes: readonly number[]): number | null {
-  const total = sizes.reduce((sum, size) => sum + size, 0);
+  const total = sumOf(sizes);
   for (let q = 1; q <= maxDenominator && total * q <= maxRange; q++) {
     if (sizes.every((size) => Math.abs(size * q - Math.round(size * q)) < 1e-9)) return 1 / q;
   }
@@ -53,7 +54,7 @@ function commonUnit(sizes: readonly number[]): number | null {
 
 /** Share of sign patterns whose sum is at least as far from 0. */
 function exactShare(steps: readonly number[], observed: number): number {
-  const reach = steps.reduce((sum, step) => sum + step, 0);
+  const reach = sumOf(steps);
   let probabilities = new Float64Array(2 * reach + 1);
   probabilities[reach] = 1; // index `reach` stands for the sum 0
   let reached = 0;
@@ -73,7 +74,7 @@ function exactShare(steps: readonly number[], observed: number): number {
 
 function sampledShare(sizes: readonly number[], observed: number, { seed, patterns = 100_000 }: SignFlipOptions): number {
   const random = new CounterRandom(seed, randomPurpose.signFlips, sizes.length);
-  const limit = observed - 1e-12 * sizes.reduce((sum, size) => sum + size, 0); // sums in another order round otherwise
+  const limit = observed - 1e-12 * sumOf(sizes); // sums in another order round otherwise
   let hits = 0;
   for (let pattern = 0; pattern < patterns; pattern++) {
     let sum = 0;

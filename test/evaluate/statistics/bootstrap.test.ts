@@ -29,12 +29,14 @@ describe("sumInterval", () => {
     expect(sumInterval(values, new Resampler(7, 500))).not.toEqual(sumInterval(values, new Resampler(8, 500)));
   });
 
-  it("is null for constant values, also where their sum rounds, for one value, and none", () => {
+  it("is null for constant values, also where their sum rounds, and for fewer than five", () => {
     const resampler = new Resampler(0, 200);
     expect(sumInterval(new Array<number>(50).fill(3), resampler)).toBeNull();
     expect(sumInterval(new Array<number>(50).fill(0), resampler)).toBeNull();
     expect(sumInterval(new Array<number>(49).fill(7 / 3), resampler)).toBeNull();
     expect(sumInterval([2], resampler)).toBeNull();
+    expect(sumInterval([1, 2, 3, 1], resampler)).toBeNull();
+    expect(sumInterval([1, 2, 3, 1, 2], resampler)).not.toBeNull();
     expect(sumInterval([], resampler)).toBeNull();
   });
 
