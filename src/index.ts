@@ -6,6 +6,26 @@ export type { SweepReport, SweepSettings } from "./bench/sweep.js";
 export { type Checkpoint, openCheckpoint } from "./checkpoint/hf-folder.js";
 export { type Example, packStep, prepareExamples, readAlpaca } from "./data/index.js";
 export { type ErrorCode, isUsageError, PolypacaError } from "./errors.js";
+export { type AgreementInput, type AgreementReport, agreement, type JudgeAgreement, type LanguageAgreement } from "./evaluate/agreement.js";
+export { type AgreementSettings, agreementAsCsv, agreementOfFiles, agreementTable } from "./evaluate/agreement-files.js";
+export type { Comparison } from "./evaluate/compare-systems.js";
+export type { JudgePanel, PanelAgreement } from "./evaluate/judge-panel.js";
+export { type LanguageIdentifier, type LanguageRule, openLanguageIdentifier } from "./evaluate/language-match.js";
+export { type HumanScore, readHumanScores } from "./evaluate/read-human-scores.js";
+export { type Judgement, readJudgements } from "./evaluate/read-judgements.js";
+export { type EvaluatedResponse, readResponses } from "./evaluate/read-responses.js";
+export {
+  type Comparing,
+  type LanguageScore,
+  type ScoreInput,
+  type ScoreReport,
+  type SystemScore,
+  score,
+} from "./evaluate/score.js";
+export { type ScoreSettings, scoreFiles, scoresAsLatex, scoresAsText, writeScoreFiles } from "./evaluate/score-files.js";
+export { scoresAsCsv, scoreTables } from "./evaluate/score-tables.js";
+export { studyTrainingLanguages } from "./evaluate/study-languages.js";
+export { type Table, tableAsLatex, tableAsText } from "./evaluate/table.js";
 export type { DecoderSpec } from "./families/decoder-spec.js";
 export { decoderSpecFromConfig } from "./families/index.js";
 export { type DecodingPresetName, type DecodingSettings, decodingPresets } from "./generate/decoding.js";

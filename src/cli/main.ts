@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { isUsageError, PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
+import { registerAgreement } from "./agreement.js";
 import { registerBench } from "./bench.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
@@ -13,6 +14,7 @@ import { registerGpuCheck } from "./gpu-check.js";
 import { registerInitModel } from "./init-model.js";
 import { registerInspect } from "./inspect.js";
 import { registerMerge } from "./merge.js";
+import { registerScore } from "./score.js";
 import { registerTrain } from "./train.js";
 import { registerVerify } from "./verify.js";
 
@@ -28,6 +30,8 @@ function createProgram(): Command {
     registerDemo,
     registerTrain,
     registerGenerate,
+    registerScore,
+    registerAgreement,
     registerVerify,
     registerInspect,
     registerDoctor,

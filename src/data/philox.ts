@@ -4,7 +4,7 @@
  */
 
 /** What random numbers are for: draws of different purposes never share a counter. */
-export const randomPurpose = { epochOrder: 1, validationSplit: 2 } as const;
+export const randomPurpose = { epochOrder: 1, validationSplit: 2, bootstrap: 16, signFlips: 17 } as const;
 export type RandomPurpose = (typeof randomPurpose)[keyof typeof randomPurpose];
 
 /** A sequence of draws under (seed, purpose, epoch). */

@@ -13,11 +13,11 @@ describe("polypaca", () => {
   it("--help lists the commands and exits with 0", () => {
     const { exitCode, stdout } = runCli(["--help"]);
     expect(exitCode).toBe(0);
-    for (const command of ["train", "generate", "verify", "inspect", "doctor", "init-model", "merge"])
+    for (const command of ["train", "generate", "score", "agreement", "verify", "inspect", "doctor", "init-model", "merge"])
       expect(stdout).toContain(`\n  ${command} `);
   });
 
-  it.each(["train", "generate", "verify", "inspect", "doctor", "init-model", "merge"])(
+  it.each(["train", "generate", "score", "agreement", "verify", "inspect", "doctor", "init-model", "merge"])(
     "%s --help names --json and exits with 0",
     (command) => {
       const { exitCode, stdout } = runCli([command, "--help"]);
