@@ -46,6 +46,12 @@ export async function runBench(asked: BenchSettings = {}, { output = silent, sig
   const settings = resolveBenchSettings(asked);
   const addon = loadAddon();
   const device = resolveDevice(addon, settings.device, settings.dtypes?.length === 1 ? settings.dtypes[0] : undefined);
+  if (settings.kernels && isCuda(device)) {
+    throw new PolypacaError(
+      "USAGE",
+      `--kernels: times the CPU's kernels, and the device here is ${device}. Add --device cpu, or leave --kernels out.`,
+    );
+  }
   const { cases, swept } = onlyKeys(chosenCases(addon, settings, device), settings.keys);
   const { planned, leftOut } = planCases(addon, cases, settings.sweep === null && isCuda(device));
   for (const line of leftOut) output.stream.write(`left out: ${line}\n`);
