@@ -1,0 +1,139 @@
+/** Training files: JSONL of the chosen records, each read from its source file again and written with its language and id. */
+import { createHash } from "node:crypto";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import { appendFully, syncAppended } from "../checkpoint/append.js";
+import { isJsonObject, type JsonObject } from "../data/json-records.js";
+import { randomPurpose, randomRank } from "../data/philox.js";
+import { PolypacaError } from "../errors.js";
+import type { PlannedFile } from "./conditions.js";
+import type { LanguageData } from "./language-data.js";
+import { languageStream, sortedBy } from "./sampling.js";
+
+type Source = Pick<LanguageData, "language" | "file" | "index" | "version">;
+
+/** The lines of a file, by line: which language, and which of its records. */
+export interface LineOrder {
+  readonly language: Int32Array;
+  readonly record: Int32Array;
+}
+
+/**
+ * Merged files are shuffled: every record has a random rank of its own, so what changes in one language moves no two lines of the
+ * others. A single language stays in its file's order.
+ */
+export function lineOrder({ parts, isShuffled }: PlannedFile, languages: readonly Pick<Source, "language">[], seed: number): LineOrder {
+  const count = parts.reduce((sum, part) => sum + part.length, 0);
+  const lines = { language: new Int32Array(count), record: new Int32Array(count) };
+  let at = 0;
+  for (const [i, part] of parts.entries()) {
+    lines.language.fill(i, at, at + part.length);
+    lines.record.set(part, at);
+    at += part.length;
+  }
+  if (!isShuffled) return lines;
+  const streams = languages.map(({ language }) => languageStream(language));
+  const rankOf = (line: number): number => randomRank(seed, randomPurpose.lineOrder, streams[lines.language[line]!]!, lines.record[line]!);
+  const order = sortedBy(Float64Array.from({ length: count }, (_, line) => rankOf(line)));
+  return { language: order.map((line) => lines.language[line]!), record: order.map((line) => lines.record[line]!) };
+}
+
+const chunkLength = 2 ** 20;
+
+/**
+ * Writes and syncs a training file; the event loop runs in between.
+ *
+ * @returns SHA-256 of what was written
+ * @throws PolypacaError `DISK_FULL`, `IO`, also where a source file has changed since it was first read; `CANCELLED`
+ */
+export async function writeTrainingFile(
+  path: string,
+  lines: LineOrder,
+  sources: readonly Source[],
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const reader = new RecordReader(sources);
+  const hash = createHash("sha256");
+  try {
+    const descriptor = openSync(path, "w");
+    try {
+      let chunk = "";
+      const flush = async (): Promise<void> => {
+        const bytes = Buffer.from(chunk);
+        chunk = "";
+        hash.update(bytes);
+        appendFully(descriptor, bytes, path);
+        await setImmediate();
+        if (signal?.aborted) throw new PolypacaError("CANCELLED", "stopped while writing; nothing is left of it.");
+      };
+      for (let line = 0; line < lines.record.length; line++) {
+        chunk += reader.line(lines.language[line]!, lines.record[line]!);
+        if (chunk.length >= chunkLength) await flush();
+      }
+      await flush();
+      syncAppended(descriptor, path);
+    } finally {
+      closeSync(descriptor);
+    }
+    reader.assertUnchanged();
+  } finally {
+    reader.close();
+  }
+  return hash.digest("hex");
+}
+
+/** Reads single records of files whose index is known. */
+class RecordReader {
+  readonly #sources: readonly Source[];
+  /** Opened when a record is first asked for. */
+  readonly #descriptors: (number | undefined)[];
+  #buffer = Buffer.allocUnsafe(2 ** 16);
+
+  constructor(sources: readonly Source[]) {
+    this.#sources = sources;
+    this.#descriptors = sources.map(() => undefined);
+  }
+
+  /** The record as a line of a training file. */
+  line(source: number, record: number): string {
+    const { language } = this.#sources[source]!;
+    const { id, instruction, input, output } = this.#read(source, record);
+    // As alpaca.ts reads them: an input may be missing or null, a null id is none.
+    return `${JSON.stringify({ id: id ?? record, lang: language, instruction, input: input ?? "", output })}\n`;
+  }
+
+  #read(source: number, record: number): JsonObject {
+    const { file, index } = this.#sources[source]!;
+    const descriptor = this.#descriptors[source] ?? openSync(file, "r");
+    this.#descriptors[source] = descriptor;
+    const start = index.starts[record]!;
+    const length = index.ends[record]! - start;
+    if (length > this.#buffer.length) this.#buffer = Buffer.allocUnsafe(2 * length);
+    let read = 0;
+    for (let got = -1; read < length && got !== 0; read += got) got = readSync(descriptor, this.#buffer, read, length - read, start + read);
+    try {
+      const value: unknown = JSON.parse(this.#buffer.toString("utf8", 0, read));
+      if (isJsonObject(value) && typeof value.instruction === "string" && typeof value.output === "string") return value;
+    } catch {
+      // said below
+    }
+    throw changed(file);
+  }
+
+  assertUnchanged(): void {
+    for (const [i, descriptor] of this.#descriptors.entries()) {
+      if (descriptor === undefined) continue;
+      const { file, version } = this.#sources[i]!;
+      const { size, mtimeMs } = fstatSync(descriptor);
+      if (size !== version.size || mtimeMs !== version.mtimeMs) throw changed(file);
+    }
+  }
+
+  close(): void {
+    for (const descriptor of this.#descriptors) if (descriptor !== undefined) closeSync(descriptor);
+  }
+}
+
+function changed(file: string): PolypacaError {
+  return new PolypacaError("IO", `${file}: has changed while it was being mixed. Run the command again when it is finished.`);
+}
