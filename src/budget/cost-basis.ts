@@ -3,12 +3,12 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readModelConfig } from "../checkpoint/hf-folder.js";
-import { alpacaTemplates, readTemplate } from "../data/template.js";
+import { alpacaTemplates, type PromptTemplate, readTemplate, renderPrompt } from "../data/template.js";
 import { PolypacaError } from "../errors.js";
 import { decoderSpecFromConfig } from "../families/index.js";
 import { studyLoraTargets } from "../families/parameters.js";
 import { type TrainingWork, trainingWork } from "../families/work.js";
-import { loadTokenizer } from "../tokenizer/index.js";
+import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
 import { trainPresets } from "../train/presets.js";
 import type { Counting } from "./language-data.js";
 import type { MixSettings } from "./mix-settings.js";
@@ -18,9 +18,17 @@ export interface CostBasis {
   readonly counting: Counting | null;
   /** null: no FLOPs are computed. */
   readonly work: TrainingWork | null;
+  /** Tokens that a record has before any text of its own; null: no tokens are counted. */
+  readonly templateTokens: TemplateTokens | null;
   /** For the manifest. */
   readonly recorded: { readonly tokens: object | null; readonly model: object | null };
   readonly notes: readonly string[];
+}
+
+/** The template's own text, BOS and EOS included, by the form it has for records with and without an input. */
+export interface TemplateTokens {
+  readonly withInput: number;
+  readonly withoutInput: number;
 }
 
 /**
@@ -30,7 +38,7 @@ export interface CostBasis {
 export async function openCostBasis(settings: MixSettings): Promise<CostBasis> {
   const { model } = settings;
   const folder = settings.tokenizer ?? model;
-  if (folder === undefined) return { counting: null, work: null, recorded: { tokens: null, model: null }, notes: [] };
+  if (folder === undefined) return { counting: null, work: null, templateTokens: null, recorded: { tokens: null, model: null }, notes: [] };
   const { method = "lora" } = settings;
   const preset = trainPresets[`paper-${method}`].values;
   const { cutoff = preset.cutoff, trainOn = preset.trainOn } = settings;
@@ -41,7 +49,8 @@ export async function openCostBasis(settings: MixSettings): Promise<CostBasis> {
   const { contentHash } = tokenizer;
   const counting: Counting = { tokenizer: folder, contentHash, template, cutoff, trainOn };
   const tokens = { tokenizer: contentHash, method, cutoff, trainOn, template: sha256(JSON.stringify(template)) };
-  if (model === undefined) return { counting, work: null, recorded: { tokens, model: null }, notes: tokenizer.notes };
+  const templateTokens = templateTokensOf(template, tokenizer);
+  if (model === undefined) return { counting, work: null, templateTokens, recorded: { tokens, model: null }, notes: tokenizer.notes };
   const configFile = join(model, "config.json");
   const spec = decoderSpecFromConfig(await readModelConfig(model), configFile);
   const { loraRank: rank = preset.loraRank, loraTargets: targets = studyLoraTargets(spec) } = settings;
@@ -53,6 +62,7 @@ export async function openCostBasis(settings: MixSettings): Promise<CostBasis> {
   return {
     counting,
     work: trainingWork(spec, { method, rank, targets }),
+    templateTokens,
     recorded: {
       tokens,
       model: {
@@ -62,6 +72,12 @@ export async function openCostBasis(settings: MixSettings): Promise<CostBasis> {
     },
     notes,
   };
+}
+
+function templateTokensOf(template: PromptTemplate, { encode, addsBos, eosTokenId }: Tokenizer): TemplateTokens {
+  const around = Number(addsBos) + Number(eosTokenId !== null);
+  const empty = (form: string): number => encode(renderPrompt({ ...template, promptNoInput: form }, { instruction: "" })).length + around;
+  return { withInput: empty(template.promptInput), withoutInput: empty(template.promptNoInput) };
 }
 
 function sha256(content: string | Uint8Array): string {

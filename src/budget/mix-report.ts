@@ -2,6 +2,7 @@
 import type { TrainingWork } from "../families/work.js";
 import type { Finding } from "./alignment.js";
 import { type MixPlan, type PlannedFile, poolCost } from "./conditions.js";
+import type { CostBasis } from "./cost-basis.js";
 import { addCosts, type BudgetUnit, type Cost, costOf, divideCost } from "./costs.js";
 import type { LanguageData } from "./language-data.js";
 import type { Condition, Sampling } from "./mix-settings.js";
@@ -25,6 +26,8 @@ export interface LanguageReport extends PartReport {
   readonly sha256: string;
   /** Tokens per record over those of English: how much more the same text costs. null without English. */
   readonly relativeToEnglish: number | null;
+  /** The same without the tokens of the prompt template, which is English in every record. */
+  readonly textRelativeToEnglish: number | null;
   /** Records cut at the cutoff. */
   readonly truncated: number | null;
   /** Records in which nothing carries loss; `train` leaves them out. */
@@ -76,24 +79,36 @@ export interface MixResult {
   readonly findings: readonly Finding[];
 }
 
-/** @param work null: no model was given */
 export function reportLanguages(
   languages: readonly LanguageData[],
   names: readonly string[],
-  work: TrainingWork | null,
+  { work, templateTokens }: Pick<CostBasis, "work" | "templateTokens">,
 ): Record<string, LanguageReport> {
   const whole = languages.map(({ index }) => Int32Array.from(index.starts, (_, record) => record));
   const parts = reportParts(whole, languages, work);
-  const english = parts.en?.meanTokens ?? null;
+  const textTokens = languages.map((data) => meanTextTokens(data, templateTokens));
+  const english = languages.findIndex(({ language }) => language === "en");
+  const overEnglish = (values: readonly (number | null)[], i: number): number | null => {
+    const [mine, other] = [values[i] ?? null, values[english] ?? null];
+    return mine === null || other === null ? null : mine / other;
+  };
+  const meanTokens = languages.map(({ language }) => parts[language]!.meanTokens);
   return Object.fromEntries(
     languages.map(({ language, sha256, counts, bad }, i) => {
       const part = parts[language]!;
-      const relativeToEnglish = part.meanTokens !== null && english !== null ? part.meanTokens / english : null;
+      const ratios = { relativeToEnglish: overEnglish(meanTokens, i), textRelativeToEnglish: overEnglish(textTokens, i) };
       const truncated = counts?.truncated.reduce((sum, one) => sum + one, 0) ?? null;
       const withoutTarget = counts?.targetTokens.filter((targets) => targets === 0).length ?? null;
-      return [language, { file: names[i]!, sha256, ...part, relativeToEnglish, truncated, withoutTarget, bad: bad.length }];
+      return [language, { file: names[i]!, sha256, ...part, ...ratios, truncated, withoutTarget, bad: bad.length }];
     }),
   );
+}
+
+/** Tokens of a record's own texts, on average. */
+function meanTextTokens({ counts, index }: LanguageData, template: CostBasis["templateTokens"]): number | null {
+  if (counts === null || template === null) return null;
+  const own = counts.tokens.map((tokens, i) => tokens - (index.hasInput[i] === 1 ? template.withInput : template.withoutInput));
+  return own.reduce((sum, tokens) => sum + tokens, 0) / own.length;
 }
 
 export function reportFile(

@@ -62,7 +62,7 @@ export async function mix(settings: MixSettings, environment: MixEnvironment = {
   const described = {
     ...{ condition, sampling: samplingOf(settings), seed },
     ...reportBudget(unit, plan, strata, languages, basis.work),
-    languages: reportLanguages(languages, names, basis.work),
+    languages: reportLanguages(languages, names, basis),
     findings: alignment.findings.map(({ message, ...finding }) => ({ ...finding, message: withoutFolder(message, settings.dataDir) })),
   };
   const reports: FileReport[] = [];

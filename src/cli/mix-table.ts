@@ -17,7 +17,8 @@ function dataTable({ languages }: MixResult): string {
       { title: "data", cell: ({ name }) => name, align: "left" },
       ...partColumns<Named<LanguageReport>>(rows),
       ...shownIf<Named<LanguageReport>>(rows[0]?.tokens !== null, [
-        { title: "x English", cell: ({ relativeToEnglish }) => (relativeToEnglish === null ? "-" : relativeToEnglish.toFixed(2)) },
+        { title: "x English", cell: ({ relativeToEnglish }) => ratio(relativeToEnglish) },
+        { title: "text alone", cell: ({ textRelativeToEnglish }) => ratio(textRelativeToEnglish) },
         { title: "cut", cell: ({ truncated, records }) => percent((truncated ?? 0) / records) },
       ]),
     ],
@@ -82,6 +83,10 @@ function shownIf<Row>(isShown: boolean, columns: readonly Column<Row>[]): readon
 /** 1234.5 as "1,234.5". */
 function whole(value: number): string {
   return value.toLocaleString("en-US", { maximumFractionDigits: 1 });
+}
+
+function ratio(value: number | null): string {
+  return value === null ? "-" : value.toFixed(2);
 }
 
 function scientific(value: number): string {

@@ -75,7 +75,7 @@ describe("polypaca mix", () => {
   it("prints the data by language, the files, and the cost against C", () => {
     const { exitCode, stdout } = runCli(["mix", ...downsampled, "--tokenizer", sample, "--sampling", "disjoint", "--out", fresh()]);
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/^data +records +share +tokens +share +mean +x English +cut$/m);
+    expect(stdout).toMatch(/^data +records +share +tokens +share +mean +x English +text alone +cut$/m);
     expect(stdout).toMatch(/^ru +60 +11\.1% /m);
     expect(stdout).toMatch(/^N x C, N = 9 +540 +/m);
     expect(stdout).toMatch(/^downsampled costs 1\.000 C in examples, [\d.]+ C in tokens$/m);
