@@ -5,7 +5,8 @@
  *
  *   node bench/mix.bench.mjs [--records 52000] [--tokenizer DIR] [--keep DIR]
  *
- * Prints seconds and the peak resident set of the whole process, threads included. Needs dist (tsc -p tsconfig.json).
+ * Prints seconds, processor seconds (on a busy machine these say more) and the peak resident set of the whole process, threads
+ * included. Needs dist (tsc -p tsconfig.json).
  */
 import { spawnSync } from "node:child_process";
 import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -53,7 +54,8 @@ async function writeData() {
 
 /** Runs the program itself; its peak is told by a line that the main thread writes when it ends. */
 function measure(label, args) {
-  const report = 'import{isMainThread as m}from"node:worker_threads";if(m)process.on("exit",()=>console.error("peak",process.resourceUsage().maxRSS))';
+  const print = 'const{maxRSS,userCPUTime,systemCPUTime}=process.resourceUsage();console.error("used",maxRSS,userCPUTime+systemCPUTime)';
+  const report = `import{isMainThread as m}from"node:worker_threads";if(m)process.on("exit",()=>{${print}})`;
   const out = join(folder, "out");
   rmSync(out, { recursive: true, force: true });
   const began = performance.now();
@@ -66,8 +68,9 @@ function measure(label, args) {
   const seconds = (performance.now() - began) / 1000;
   if (status !== 0) throw new Error(`mix ended with ${status}:\n${stderr}`);
   const { cost } = JSON.parse(stdout);
-  const peak = Number(/^peak (\d+)$/m.exec(stderr)?.[1]) / 1024;
-  console.log(`${label.padEnd(44)} ${seconds.toFixed(1).padStart(7)} s  ${peak.toFixed(0).padStart(6)} MiB  ${cost.examples} records, ${cost.tokens ?? "no"} tokens`);
+  const [peak, processor] = (/^used (\d+) (\d+)$/m.exec(stderr) ?? []).slice(1).map(Number);
+  const columns = [`${seconds.toFixed(1)} s`, `${(processor / 1e6).toFixed(1)} s CPU`, `${(peak / 1024).toFixed(0)} MiB`];
+  console.log(`${label.padEnd(42)} ${columns.map((column) => column.padStart(12)).join(" ")}  ${cost.examples} records, ${cost.tokens ?? "no"} tokens`);
 }
 
 try {

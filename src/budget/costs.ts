@@ -1,5 +1,5 @@
 /** What records cost: in examples, in tokens as `train` sees them, and in floating-point operations of training on them once. */
-import type { TrainingWork } from "../families/work.js";
+import { attendedPairs, type TrainingWork } from "../families/work.js";
 
 /** What a budget counts: records (the study's), tokens of a tokenizer, or floating-point operations of a model. */
 export type BudgetUnit = "examples" | "tokens" | "flops";
@@ -26,7 +26,6 @@ export interface TokenCounts {
 
 /** Of some records; what each kind of work is proportional to, all whole numbers. */
 interface Sums {
-  examples: number;
   tokens: number;
   targetTokens: number;
   attendedPairs: number;
@@ -44,13 +43,10 @@ export function recordCosts(unit: BudgetUnit, count: number, counts: TokenCounts
   if (unit === "examples") return costs;
   for (let i = 0; i < count; i++) {
     const tokens = counts!.tokens[i]!;
-    costs[i] = unit === "tokens" ? BigInt(tokens) : flopsOf(sumsOf(tokens, counts!.targetTokens[i]!), work!);
+    const sums = { tokens, targetTokens: counts!.targetTokens[i]!, attendedPairs: attendedPairs([tokens]) };
+    costs[i] = unit === "tokens" ? BigInt(tokens) : flopsOf(sums, work!);
   }
   return costs;
-}
-
-function sumsOf(tokens: number, targetTokens: number): Sums {
-  return { examples: 1, tokens, targetTokens, attendedPairs: (tokens * (tokens + 1)) / 2 };
 }
 
 function flopsOf({ tokens, targetTokens, attendedPairs }: Sums, work: TrainingWork): bigint {
@@ -64,14 +60,14 @@ function flopsOf({ tokens, targetTokens, attendedPairs }: Sums, work: TrainingWo
 /** The cost of `records`, a record named twice counting twice. */
 export function costOf(records: Int32Array, counts: TokenCounts | null, work: TrainingWork | null): Cost {
   if (counts === null) return { examples: records.length, tokens: null, flops: null };
-  const sums: Sums = { examples: records.length, tokens: 0, targetTokens: 0, attendedPairs: 0 };
+  const sums: Sums = { tokens: 0, targetTokens: 0, attendedPairs: 0 };
   for (const record of records) {
-    const { tokens, targetTokens, attendedPairs } = sumsOf(counts.tokens[record]!, counts.targetTokens[record]!);
+    const tokens = counts.tokens[record]!;
     sums.tokens += tokens;
-    sums.targetTokens += targetTokens;
-    sums.attendedPairs += attendedPairs;
+    sums.targetTokens += counts.targetTokens[record]!;
+    sums.attendedPairs += attendedPairs([tokens]);
   }
-  return { examples: sums.examples, tokens: sums.tokens, flops: work && Number(flopsOf(sums, work)) };
+  return { examples: records.length, tokens: sums.tokens, flops: work && Number(flopsOf(sums, work)) };
 }
 
 export function addCosts(costs: readonly Cost[]): Cost {

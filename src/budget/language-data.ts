@@ -13,7 +13,7 @@ import { tokenisation } from "../data/prepare.js";
 import { recordRanges } from "../data/record-ranges.js";
 import { type TokenizeSettings, tokenizeRecord } from "../data/tokenize.js";
 import { PolypacaError } from "../errors.js";
-import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
+import type { Tokenizer } from "../tokenizer/index.js";
 import type { TokenCounts } from "./costs.js";
 
 /** By record of the file, in its order; all of the same length. */
@@ -141,8 +141,11 @@ function indexOf(bytes: Uint8Array, { records, bad, file }: AlpacaFile, language
 let loaded: { readonly contentHash: string; readonly tokenizer: Tokenizer } | null = null;
 
 async function tokenizerOf({ tokenizer: folder, contentHash }: Counting): Promise<Tokenizer> {
-  if (loaded?.contentHash !== contentHash) loaded = { contentHash, tokenizer: await loadTokenizer(folder, { needsConfig: false }) };
-  return loaded.tokenizer;
+  if (loaded?.contentHash === contentHash) return loaded.tokenizer;
+  const { loadTokenizer } = await import("../tokenizer/index.js"); // a thread that finds its counts in the cache needs none of it
+  const tokenizer = await loadTokenizer(folder, { needsConfig: false });
+  loaded = { contentHash, tokenizer };
+  return tokenizer;
 }
 
 /** At some 500,000 tokens per second and thread; the event loop runs in between. */

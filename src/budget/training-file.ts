@@ -52,7 +52,7 @@ export async function writeTrainingFile(
   sources: readonly Source[],
   signal: AbortSignal | undefined,
 ): Promise<string> {
-  const reader = new RecordReader(sources);
+  const reader = new RecordReader(sources, lines);
   const hash = createHash("sha256");
   try {
     const descriptor = openSync(path, "w");
@@ -82,16 +82,29 @@ export async function writeTrainingFile(
   return hash.digest("hex");
 }
 
+/** Files that most records are taken from are held in memory up to this many bytes together; of others records are read one by one. */
+const mostHeldBytes = 400 * 2 ** 20;
+
 /** Reads single records of files whose index is known. */
 class RecordReader {
   readonly #sources: readonly Source[];
   /** Opened when a record is first asked for. */
   readonly #descriptors: (number | undefined)[];
+  /** By source; null: not held. */
+  readonly #held: (Buffer | null)[];
   #buffer = Buffer.allocUnsafe(2 ** 16);
 
-  constructor(sources: readonly Source[]) {
+  constructor(sources: readonly Source[], lines: LineOrder) {
     this.#sources = sources;
     this.#descriptors = sources.map(() => undefined);
+    const taken = sources.map(() => 0);
+    for (const source of lines.language) taken[source]!++;
+    let held = 0;
+    this.#held = sources.map(({ index, version }, source) => {
+      const isWorthIt = taken[source]! > index.starts.length / 2 && held + version.size <= mostHeldBytes;
+      if (isWorthIt) held += version.size;
+      return isWorthIt ? this.#bytes(source, 0, version.size, Buffer.allocUnsafe(version.size)) : null;
+    });
   }
 
   /** The record as a line of a training file. */
@@ -104,20 +117,27 @@ class RecordReader {
 
   #read(source: number, record: number): JsonObject {
     const { file, index } = this.#sources[source]!;
-    const descriptor = this.#descriptors[source] ?? openSync(file, "r");
-    this.#descriptors[source] = descriptor;
-    const start = index.starts[record]!;
-    const length = index.ends[record]! - start;
-    if (length > this.#buffer.length) this.#buffer = Buffer.allocUnsafe(2 * length);
-    let read = 0;
-    for (let got = -1; read < length && got !== 0; read += got) got = readSync(descriptor, this.#buffer, read, length - read, start + read);
+    const [start, end] = [index.starts[record]!, index.ends[record]!];
+    const held = this.#held[source];
+    if (!held && end - start > this.#buffer.length) this.#buffer = Buffer.allocUnsafe(2 * (end - start));
+    const json = held ? held.toString("utf8", start, end) : this.#bytes(source, start, end, this.#buffer).toString();
     try {
-      const value: unknown = JSON.parse(this.#buffer.toString("utf8", 0, read));
+      const value: unknown = JSON.parse(json);
       if (isJsonObject(value) && typeof value.instruction === "string" && typeof value.output === "string") return value;
     } catch {
       // said below
     }
     throw changed(file);
+  }
+
+  /** Of the file, into the beginning of `buffer`; fewer where the file ends before. */
+  #bytes(source: number, start: number, end: number, buffer: Buffer): Buffer {
+    const descriptor = this.#descriptors[source] ?? openSync(this.#sources[source]!.file, "r");
+    this.#descriptors[source] = descriptor;
+    const length = end - start;
+    let read = 0;
+    for (let got = -1; read < length && got !== 0; read += got) got = readSync(descriptor, buffer, read, length - read, start + read);
+    return buffer.subarray(0, read);
   }
 
   assertUnchanged(): void {
