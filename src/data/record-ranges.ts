@@ -7,6 +7,7 @@ export interface RecordRanges {
 }
 
 const [quote, backslash, comma, lineFeed] = [0x22, 0x5c, 0x2c, 0x0a];
+const colon = 0x3a;
 const [openBracket, closeBracket, openBrace, closeBrace] = [0x5b, 0x5d, 0x7b, 0x7d];
 
 /**
@@ -76,4 +77,52 @@ function lineRanges(bytes: Uint8Array, from: number): RecordRanges {
     start = end + 1;
   }
   return { starts: Int32Array.from(starts), ends: Int32Array.from(ends) };
+}
+
+/**
+ * Calls `visit` with the byte range of each value of a JSON object's own fields, in their order (of a field that comes twice the last
+ * holds, as for JSON.parse).
+ *
+ * @param bytes valid JSON between `start` and `end`, space around it allowed
+ * @returns false where that is no object
+ */
+export function visitFields(bytes: Buffer, start: number, end: number, visit: (name: string, from: number, to: number) => void): boolean {
+  let at = afterSpace(bytes, start);
+  if (bytes[at] !== openBrace) return false;
+  at = afterSpace(bytes, at + 1);
+  while (bytes[at] === quote && at < end) {
+    const close = closingQuote(bytes, at);
+    const key = bytes.toString("utf8", at, close + 1);
+    const name = key.includes("\\") ? (JSON.parse(key) as string) : key.slice(1, -1);
+    const from = afterSpace(bytes, afterSpace(bytes, close + 1) + 1);
+    if (bytes[afterSpace(bytes, close + 1)] !== colon) return false;
+    const to = valueEnd(bytes, from, end);
+    if (to > end) return false;
+    visit(name, from, to);
+    at = afterSpace(bytes, to);
+    if (bytes[at] === comma) at = afterSpace(bytes, at + 1);
+  }
+  return bytes[at] === closeBrace && at < end;
+}
+
+function afterSpace(bytes: Uint8Array, at: number): number {
+  while (at < bytes.length && isJsonSpace(bytes[at]!)) at++;
+  return at;
+}
+
+/** Where the value that begins at `from` ends. */
+function valueEnd(bytes: Uint8Array, from: number, end: number): number {
+  if (bytes[from] === quote) return closingQuote(bytes, from) + 1;
+  let depth = 0;
+  for (let i = from; i < end; i++) {
+    const byte = bytes[i]!;
+    if (byte === quote) i = closingQuote(bytes, i);
+    else if (byte === openBrace || byte === openBracket) depth++;
+    else if (byte === closeBrace || byte === closeBracket) {
+      if (depth === 0) return i; // of a number or word, by the object's own brace
+      depth--;
+      if (depth === 0) return i + 1;
+    } else if (depth === 0 && (byte === comma || isJsonSpace(byte))) return i;
+  }
+  return end;
 }

@@ -271,6 +271,12 @@ describe("records", () => {
     ]);
   });
 
+  it("may be written in any style: fields in another order or twice, escapes, space, fields of no use", async () => {
+    const text = `[ { "output" : "caf\\u00e9" ,\n "extra": {"input": ["}"]}, "input": "first", "instruction": "\\"a\\"", "input": "x\\n" } ]`;
+    const result = await mixed({ condition: "monolingual", dataDir: await dataFolder({ fi: text }) });
+    expect(await linesOf(result.files[0]!.file)).toEqual([{ id: 0, lang: "fi", instruction: '"a"', input: "x\n", output: "café" }]);
+  });
+
   it("are read by train's reader as they were, with language and id", async () => {
     const { files } = await mixed({ condition: "downsampled" });
     const { records } = await readAlpaca(files[0]!.file);

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readJsonRecords } from "../../src/data/json-records.js";
-import { recordRanges } from "../../src/data/record-ranges.js";
+import { recordRanges, visitFields } from "../../src/data/record-ranges.js";
 import { realDataDir, sampleDir } from "./data-folder.js";
 
 /** What stands at the ranges, by record; null where it is no JSON. */
@@ -53,5 +53,51 @@ describe("recordRanges", () => {
     const names = readdirSync(realDataDir, { recursive: true, encoding: "utf8" }).filter((name) => /\.jsonl?$/.test(name));
     expect(names.length).toBeGreaterThan(2);
     for (const name of names) expectRangesOf(readFileSync(join(realDataDir, name)));
+  });
+});
+
+describe("visitFields", () => {
+  const fieldsOf = (text: string): Record<string, unknown> | null => {
+    const bytes = Buffer.from(`,${text},`);
+    const fields: Record<string, unknown> = {};
+    const isObject = visitFields(bytes, 1, bytes.length - 1, (name, from, to) => {
+      fields[name] = JSON.parse(bytes.toString("utf8", from, to));
+    });
+    return isObject ? fields : null;
+  };
+
+  it.each([
+    "{}",
+    ' { "a" : "x" , "b":1.5e3,"c":null\n,\t"d":true}\r\n',
+    '{"a":"\\"}","b":"\\\\","c":"{[,:"}',
+    '{"a":{"a":[1,{"b":"]}"}]},"b":[[],{}],"c":-0}',
+    '{"\\u0061\\"":"é\\ud83e\\udd99","б":"🦙"}',
+    '{"a":1,"a":"the last one holds"}',
+  ])("finds every value of %s", (text) => {
+    expect(fieldsOf(text)).toEqual(JSON.parse(text));
+  });
+
+  it.each(["[1]", "7", '"x"', "", '{"a"', '{"a":"x', '{"a" "x"}', "{7:1}"])("says that %s is no object", (text) => {
+    expect(fieldsOf(text)).toBeNull();
+  });
+
+  it("finds every value of the bundled and the real files", () => {
+    const files = [
+      ...readdirSync(sampleDir)
+        .map((name) => join(sampleDir, name))
+        .filter((file) => /alpaca\..*\.json$/.test(file)),
+      ...["en", "zh"].map((code) => join(realDataDir, `alpaca_${code}_demo.json`)).filter((file) => existsSync(file)),
+    ];
+    for (const file of files) {
+      const bytes = readFileSync(file);
+      const { starts, ends } = recordRanges(bytes);
+      for (const [i, value] of (JSON.parse(bytes.toString()) as unknown[]).entries()) {
+        const fields: Record<string, unknown> = {};
+        visitFields(bytes, starts[i]!, ends[i]!, (name, from, to) => {
+          fields[name] = JSON.parse(bytes.toString("utf8", from, to));
+        });
+        expect(fields).toEqual(value);
+      }
+    }
   });
 });
