@@ -4,8 +4,8 @@ import { givenSizes, type ModelShape, type ShapeFlags } from "../families/family
 import { configFromShape, type DecoderSpec, decoderSpecFromConfig, type ModelConfig, supportedModelTypes } from "../families/index.js";
 import { adapterParameterCount, parameterCount, studyLoraTargets } from "../families/parameters.js";
 import { modelPresets, presetConfig } from "../families/presets.js";
+import type { Method } from "../families/work.js";
 import type { ComputeDType } from "../native/addon-types.js";
-import type { Method } from "./work.js";
 
 /** A model's shape and the batch it is trained on. */
 export interface BenchShape {

@@ -4,9 +4,9 @@
  * Bytes are counted once per operand, so what stays in a cache between calls may exceed 100% of the bandwidth.
  */
 import type { DecoderSpec } from "../families/decoder-spec.js";
+import { attendedPairs } from "../families/work.js";
 import type { Addon, ComputeDType, KernelShape } from "../native/addon-types.js";
 import { type BenchCase, type BenchShape, cutIntoSequences, stepTokens } from "./cases.js";
-import { attendedPairs } from "./work.js";
 
 export interface KernelReport {
   /** GB/s of a[i] = b[i] + s c[i] over arrays that fit no cache, all threads; bytes by STREAM's rule (three per element). */

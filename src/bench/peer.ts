@@ -2,12 +2,12 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { PolypacaError } from "../errors.js";
+import type { Method } from "../families/work.js";
 import type { ComputeDType } from "../native/addon-types.js";
 import { packageRoot } from "../native/load.js";
 import { isCuda } from "../native/model.js";
 import { type BenchCase, type BenchShape, stepTokens } from "./cases.js";
 import { spreadOf } from "./statistics.js";
-import type { Method } from "./work.js";
 
 /** mixed: fp32 weights under bf16 autocast, our bf16's numerics; pure: all in bf16; fp32. */
 export type PeerNumerics = "mixed" | "pure" | "fp32";

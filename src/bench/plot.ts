@@ -1,11 +1,11 @@
 /** `--plot`: the run as a picture. Bars of tokens/s and memory, LoRA against FFT against the peer; for a sweep, lines of the cost per token. */
 import { PolypacaError } from "../errors.js";
+import type { Method } from "../families/work.js";
 import { type BarGroup, barPanel, heading, type Line, legend, linePanel, type Series } from "./chart.js";
 import { numericsOf, type PeerCase } from "./peer.js";
 import type { BenchReport, CaseResult } from "./report.js";
 import { picture } from "./svg.js";
 import { methodName } from "./tables.js";
-import type { Method } from "./work.js";
 
 const colors: Readonly<Record<Method, string>> = { lora: "#0f766e", fft: "#b45309" };
 /** The same hues, lighter: another trainer, the same method. */

@@ -1,4 +1,6 @@
 /** The result of a bench run: what `--json` prints, `--save` keeps and `--compare` reads. */
+
+import { causalAttendedLength, flopsPerToken, type Method } from "../families/work.js";
 import type { ComputeDType, MachineInfo } from "../native/addon-types.js";
 import { type BenchCase, stepSequences, stepTokens } from "./cases.js";
 import type { ProductRate } from "./gemm-peak.js";
@@ -8,7 +10,6 @@ import type { MeasuredSteps } from "./measure-steps.js";
 import type { PeerReport } from "./peer.js";
 import { spreadOf } from "./statistics.js";
 import type { SweepReport } from "./sweep.js";
-import { causalAttendedLength, flopsPerToken, type Method } from "./work.js";
 
 export interface BenchReport {
   readonly machine: BenchMachine;

@@ -1,10 +1,10 @@
 /** What a run of the bench is asked for: options, defaults, and what contradicts itself. Light, so that the CLI can show defaults. */
 import { PolypacaError } from "../errors.js";
 import type { ShapeFlags } from "../families/family.js";
+import type { Method } from "../families/work.js";
 import type { ComputeDType } from "../native/addon-types.js";
 import type { BenchShapeFlags } from "./cases.js";
 import type { SweepSettings } from "./sweep.js";
-import type { Method } from "./work.js";
 
 /** Options of `runBench`; each may be left out. Sizes (`hidden`, `layers`, …) replace those of the shapes that are measured. */
 export interface BenchSettings extends ShapeFlags {

@@ -1,8 +1,8 @@
 /** `--sweep`: one size varies, everything else stays, and the table says how the cost per token grows. */
 import { PolypacaError } from "../errors.js";
+import type { Method } from "../families/work.js";
 import { type BenchCase, type BenchShape, type BenchShapeFlags, benchCases, benchShapes, type CaseFlags } from "./cases.js";
 import type { CaseResult } from "./report.js";
-import type { Method } from "./work.js";
 
 export const sweepParameters = ["hidden", "layers", "seq", "rank", "micro-batch"] as const;
 export type SweepParameter = (typeof sweepParameters)[number];

@@ -14,6 +14,7 @@ import { registerGpuCheck } from "./gpu-check.js";
 import { registerInitModel } from "./init-model.js";
 import { registerInspect } from "./inspect.js";
 import { registerMerge } from "./merge.js";
+import { registerMix } from "./mix.js";
 import { registerScore } from "./score.js";
 import { registerTrain } from "./train.js";
 import { registerVerify } from "./verify.js";
@@ -37,6 +38,7 @@ function createProgram(): Command {
     registerDoctor,
     registerInitModel,
     registerMerge,
+    registerMix,
     registerBench,
     registerGpuCheck,
   ];

@@ -2,8 +2,8 @@
  * Tokenised data on disk, so that a second run starts at once. A file is named after the hash of all that decides its content, and
  * ends with a hash of its own bytes: one that is cut short or changed counts as absent.
  *
- * Layout: uint32 length of the header, the header (JSON, padded with spaces to 4 bytes), int32 rows of `rowFields` per example,
- * int32 ids of all examples end to end, SHA-256 of what is before it. Numbers are little-endian.
+ * Layout: uint32 length of the header, the header (JSON, padded with spaces to 4 bytes), int32 numbers, SHA-256 of what is before it.
+ * Numbers are little-endian. Those of tokenised data: rows of `rowFields` per example, then the ids of all examples end to end.
  */
 import { createHash } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
@@ -17,8 +17,13 @@ export interface CachedExamples {
   readonly bad: readonly BadRecord[];
 }
 
+/** What a cache file holds: numbers, and a header that says what they are. */
+export interface CacheEntry<Header> {
+  readonly header: Header;
+  readonly numbers: Int32Array;
+}
+
 interface Header {
-  readonly key: string;
   readonly examples: number;
   readonly languages: readonly string[];
   /** `file` is an index here, since the same bytes may lie elsewhere next time. */
@@ -38,35 +43,55 @@ export function cacheKey(content: object): string {
  * @returns null where there is no such entry or it is damaged
  */
 export async function readCache(dir: string, key: string, files: readonly string[]): Promise<CachedExamples | null> {
-  try {
-    return decode(await readFile(cacheFile(dir, key)), key, files);
-  } catch {
-    return null; // absent, unreadable or damaged: the data is tokenised again
-  }
+  const entry = await readEntry<Header>(cacheFile(dir, key), key);
+  return entry && toExamples(entry, files);
 }
 
 /** @throws PolypacaError `IO`, `DISK_FULL` */
 export async function writeCache(dir: string, key: string, files: readonly string[], content: CachedExamples): Promise<void> {
   await mkdir(dir, { recursive: true });
-  await writeFileAtomic(cacheFile(dir, key), encode(key, files, content));
+  await writeEntry(cacheFile(dir, key), key, toEntry(files, content));
 }
 
 function cacheFile(dir: string, key: string): string {
   return join(dir, `${key}.tokens`);
 }
 
-function encode(key: string, files: readonly string[], { examples, bad }: CachedExamples): Uint8Array {
+/**
+ * @param key what the entry was written under
+ * @returns null where there is no such entry or it is damaged
+ */
+export async function readEntry<Header>(file: string, key: string): Promise<CacheEntry<Header> | null> {
+  try {
+    const bytes = await readFile(file);
+    const body = bytes.subarray(0, -digestBytes);
+    if (!createHash("sha256").update(body).digest().equals(bytes.subarray(-digestBytes))) return null;
+    const numbersAt = 4 + body.readUInt32LE(0);
+    const header: Header & { readonly key: string } = JSON.parse(body.toString("utf8", 4, numbersAt));
+    // Copied, since a view needs an offset that is a multiple of 4.
+    return header.key === key ? { header, numbers: new Int32Array(new Uint8Array(body.subarray(numbersAt)).buffer) } : null;
+  } catch {
+    return null; // absent, unreadable or damaged: the work is done again
+  }
+}
+
+/** @throws PolypacaError `IO`, `DISK_FULL`, `NOT_FOUND` (no such folder) */
+export async function writeEntry(file: string, key: string, { header, numbers }: CacheEntry<object>): Promise<void> {
+  const json = Buffer.from(JSON.stringify({ key, ...header }));
+  const padded = Buffer.concat([json, Buffer.alloc(-json.length & 3, " ")]);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(padded.length);
+  const body = Buffer.concat([length, padded, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength)]);
+  await writeFileAtomic(file, Buffer.concat([body, createHash("sha256").update(body).digest()]));
+}
+
+function toEntry(files: readonly string[], { examples, bad }: CachedExamples): CacheEntry<Header> {
   const languages = [...new Set(examples.map(({ language }) => language))];
-  const header: Header = {
-    key,
+  const header = {
     examples: examples.length,
     languages,
     bad: bad.map((record) => ({ ...record, file: files.indexOf(record.file) })),
   };
-  const json = Buffer.from(JSON.stringify(header));
-  const padded = Buffer.concat([json, Buffer.alloc(-json.length & 3, " ")]);
-  const length = Buffer.alloc(4);
-  length.writeUInt32LE(padded.length);
   const numbers = new Int32Array(examples.length * rowFields.length + examples.reduce((sum, { inputIds }) => sum + inputIds.length, 0));
   let at = 0;
   for (const { inputIds, labels, place, language, truncated } of examples) {
@@ -91,18 +116,10 @@ function encode(key: string, files: readonly string[], { examples, bad }: Cached
     numbers.set(inputIds, at);
     at += inputIds.length;
   }
-  const body = Buffer.concat([length, padded, new Uint8Array(numbers.buffer)]);
-  return Buffer.concat([body, createHash("sha256").update(body).digest()]);
+  return { header, numbers };
 }
 
-function decode(bytes: Buffer, key: string, files: readonly string[]): CachedExamples | null {
-  const body = bytes.subarray(0, -digestBytes);
-  if (!createHash("sha256").update(body).digest().equals(bytes.subarray(-digestBytes))) return null;
-  const numbersAt = 4 + body.readUInt32LE(0);
-  const header: Header = JSON.parse(body.toString("utf8", 4, numbersAt));
-  if (header.key !== key) return null;
-  // Copied, since a view needs an offset that is a multiple of 4.
-  const numbers = new Int32Array(new Uint8Array(body.subarray(numbersAt)).buffer);
+function toExamples({ header, numbers }: CacheEntry<Header>, files: readonly string[]): CachedExamples {
   const examples: Example[] = [];
   let idsAt = header.examples * rowFields.length;
   for (let row = 0; row < header.examples; row++) {

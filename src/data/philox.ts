@@ -4,7 +4,11 @@
  */
 
 /** What random numbers are for: draws of different purposes never share a counter. */
-export const randomPurpose = { epochOrder: 1, validationSplit: 2, bootstrap: 16, signFlips: 17 } as const;
+export const randomPurpose = {
+  ...{ epochOrder: 1, validationSplit: 2 },
+  ...{ sample: 3, lineOrder: 4, seedOrder: 5, seedDeal: 6 },
+  ...{ bootstrap: 16, signFlips: 17 },
+} as const;
 export type RandomPurpose = (typeof randomPurpose)[keyof typeof randomPurpose];
 
 /** A sequence of draws under (seed, purpose, epoch). */
@@ -17,7 +21,7 @@ export class CounterRandom {
 
   /** @param seed an integer, 0 to 2^53 - 1 */
   constructor(seed: number, purpose: RandomPurpose, epoch = 0) {
-    this.#key = [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0];
+    this.#key = keyOf(seed);
     this.#purpose = purpose;
     this.#epoch = epoch;
   }
@@ -40,6 +44,20 @@ export class CounterRandom {
   }
 }
 
+/**
+ * A random place for one item of a list: sorting by it shuffles, and taking the smallest samples. It is a function of the arguments
+ * alone, so items that come, go or change elsewhere leave it as it is.
+ *
+ * @param seed an integer, 0 to 2^53 - 1
+ * @param stream which list, 0 to 2^32 - 1
+ * @param item which of its items, 0 to 2^32 - 1
+ * @returns an integer, 0 to 2^53 - 1, each equally likely
+ */
+export function randomRank(seed: number, purpose: RandomPurpose, stream: number, item: number): number {
+  const [high, low] = philox([item, stream, purpose, 0], keyOf(seed));
+  return high * 2 ** 21 + (low >>> 11);
+}
+
 /** The numbers 0 to n - 1 in random order (Fisher and Yates). */
 export function permutation(n: number, random: CounterRandom): Int32Array {
   const order = Int32Array.from({ length: n }, (_, i) => i);
@@ -48,6 +66,10 @@ export function permutation(n: number, random: CounterRandom): Int32Array {
     [order[i], order[j]] = [order[j]!, order[i]!];
   }
   return order;
+}
+
+function keyOf(seed: number): readonly [number, number] {
+  return [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0];
 }
 
 type Words = readonly [number, number, number, number];

@@ -32,7 +32,7 @@ export interface PreparedData extends SiftedExamples {
 }
 
 /** Change it with anything that makes other tokens of the same input: what was cached before is then not used. */
-const tokenisation = "bos, prompt and response as one text, eos";
+export const tokenisation = "bos, prompt and response as one text, eos";
 
 /**
  * Examples of Alpaca files, in the order of the files: read, tokenised (or taken from the cache) and sifted.

@@ -1,9 +1,9 @@
 /** Work on a device, in a process of its own. */
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { Method } from "../bench/work.js";
 import { type ErrorCode, PolypacaError } from "../errors.js";
 import type { ModelShape } from "../families/family.js";
+import type { Method } from "../families/work.js";
 import type { ComputeDType } from "../native/addon-types.js";
 
 /** Batches of a short run, which come round again: so the loss has something to fall on. */

@@ -51,15 +51,20 @@ const tokenizerFileNames = [
   "merges.txt",
 ] as const;
 
+export interface LoadTokenizerOptions {
+  /** false: a folder of tokenizer files alone will do, its own names of BOS and EOS then hold. Default true. */
+  readonly needsConfig?: boolean;
+}
+
 /**
  * Tokenizer of a Hugging Face model folder. `tokenizer.model` is preferred to `tokenizer.json`, since converted files are
  * sometimes wrong; where both are there, they are compared on a text and a difference becomes a note.
  *
  * @throws PolypacaError `NOT_FOUND`, `BAD_TOKENIZER`, `UNSUPPORTED`, `CHECKPOINT_MISMATCH` (ids beyond config.json's vocab_size)
  */
-export async function loadTokenizer(modelDir: string): Promise<Tokenizer> {
+export async function loadTokenizer(modelDir: string, { needsConfig = true }: LoadTokenizerOptions = {}): Promise<Tokenizer> {
   const files = await readTokenizerFiles(modelDir);
-  const config = parseObject(await readConfig(modelDir), join(modelDir, "config.json"));
+  const config = parseObject(await readConfig(modelDir, needsConfig), join(modelDir, "config.json"));
   const settings = parseObject(files.get("tokenizer_config.json"), join(modelDir, "tokenizer_config.json"));
   const jsonFile = files.get("tokenizer.json");
   const modelFile = files.get("tokenizer.model");
@@ -149,9 +154,9 @@ async function readTokenizerFiles(modelDir: string): Promise<Map<string, Buffer>
   return files;
 }
 
-async function readConfig(modelDir: string): Promise<Buffer> {
+async function readConfig(modelDir: string, isNeeded: boolean): Promise<Buffer | undefined> {
   const content = await readIfThere(join(modelDir, "config.json"));
-  if (content) return content;
+  if (content || !isNeeded) return content ?? undefined;
   throw new PolypacaError("NOT_FOUND", `${join(modelDir, "config.json")}: not there. --model takes a Hugging Face model folder.`);
 }
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { type BenchShape, benchShapes, stepSequences } from "../../src/bench/cases.js";
 import { kernelPlans } from "../../src/bench/kernels.js";
-import { causalAttendedLength, flopsPerToken, type Method } from "../../src/bench/work.js";
 import { studyLoraTargets } from "../../src/families/parameters.js";
+import { causalAttendedLength, flopsPerToken, type Method } from "../../src/families/work.js";
 import { noShapeFlags } from "./shapes.js";
 
 const bloom = benchShapes({ ...noShapeFlags, archs: ["bloom"] })[0]!;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { epochOrder, ignoredLabel, type PackedStep, packStep, splitValidation } from "../../src/data/index.js";
-import { CounterRandom, philox, randomPurpose } from "../../src/data/philox.js";
+import { CounterRandom, philox, randomPurpose, randomRank } from "../../src/data/philox.js";
 import { philox4x32 } from "../reference/philox.js";
 import { numbersFrom } from "./data-folder.js";
 
@@ -25,6 +25,31 @@ describe("philox", () => {
     for (let i = 0; i < 12_000; i++) counts[random.below(6)]!++;
     // Five standard deviations of a binomial count.
     for (const count of counts) expect(Math.abs(count - 2000)).toBeLessThan(5 * Math.sqrt((12_000 * 5) / 36));
+  });
+});
+
+describe("randomRank", () => {
+  const rank = (stream: number, item: number, seed = 42): number => randomRank(seed, randomPurpose.sample, stream, item);
+
+  it("is a whole number below 2^53 that depends on seed, purpose, list and item", () => {
+    const ranks = [
+      rank(0, 0),
+      rank(0, 1),
+      rank(1, 0),
+      rank(0, 0, 43),
+      rank(0, 0, 42 + 2 ** 32),
+      randomRank(42, randomPurpose.lineOrder, 0, 0),
+    ];
+    expect(new Set(ranks).size).toBe(ranks.length);
+    for (const value of ranks) expect(Number.isSafeInteger(value) && value >= 0).toBe(true);
+    expect(rank(0, 0)).toBe(ranks[0]);
+  });
+
+  it("is above and below the middle equally often, in the high bits and in the low ones", () => {
+    const ranks = Array.from({ length: 10_000 }, (_, item) => rank(7, item));
+    // Five standard deviations of a binomial count.
+    expect(Math.abs(ranks.filter((value) => value < 2 ** 52).length - 5000)).toBeLessThan(250);
+    expect(Math.abs(ranks.filter((value) => value % 2 === 0).length - 5000)).toBeLessThan(250);
   });
 });
 
