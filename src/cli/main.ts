@@ -14,6 +14,7 @@ import { registerInitModel } from "./init-model.js";
 import { registerInspect } from "./inspect.js";
 import { registerMerge } from "./merge.js";
 import { registerTrain } from "./train.js";
+import { registerTranslate } from "./translate.js";
 import { registerVerify } from "./verify.js";
 
 function createProgram(): Command {
@@ -33,6 +34,7 @@ function createProgram(): Command {
     registerDoctor,
     registerInitModel,
     registerMerge,
+    registerTranslate,
     registerBench,
     registerGpuCheck,
   ];
