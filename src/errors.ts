@@ -20,7 +20,8 @@ export const failureErrorCodes = [
   "OUT_OF_MEMORY",
   "DISK_FULL",
   "IO",
-  "RUN_LOCKED", // another process trains in the run folder
+  "RUN_LOCKED", // another process works in the folder
+  "INCOMPLETE", // a service did not give every answer; those it gave are kept
   "NOT_FINITE", // a loss or gradient became NaN or infinite
   "CANCELLED",
   "DISPOSED",

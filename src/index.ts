@@ -59,3 +59,19 @@ export { resolveSettings } from "./train/resolve-settings.js";
 export type { TrainEnvironment, TrainSummary } from "./train/session.js";
 export type { SomeSettings, TrainSettings } from "./train/settings.js";
 export { type TrainResult, train } from "./train/train.js";
+export type { LanguageSummary } from "./translate/language-run.js";
+export { type CommandSettings, commandProvider } from "./translate/providers/command.js";
+export { type FilesSettings, filesProvider } from "./translate/providers/files.js";
+export { type LibreTranslateSettings, libreTranslateProvider } from "./translate/providers/libretranslate.js";
+export { type OpenAiSettings, openAiProvider } from "./translate/providers/openai.js";
+export { type OpenAiBatchSettings, openAiBatchProvider } from "./translate/providers/openai-batch.js";
+export {
+  type BatchProvider,
+  type LiveProvider,
+  SegmentFailure,
+  type TranslationProvider,
+  type TranslationSession,
+} from "./translate/providers/provider.js";
+export { defaultRetryPolicy, type RetryPolicy } from "./translate/providers/retry.js";
+export type { TranslateEnvironment, TranslateSettings } from "./translate/settings.js";
+export { type TranslateSummary, translate } from "./translate/translate.js";

@@ -1,11 +1,14 @@
 /** Files and folders that are complete or absent: written under a temporary name, synced, renamed. */
 import { existsSync } from "node:fs";
-import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { PolypacaError } from "../errors.js";
 
 /** What a killed process may leave behind starts with this. */
 export const temporaryPrefix = ".tmp-";
+
+/** What is written; an iterable is written piece by piece, so that a large file need not be held whole. */
+export type FileContent = string | Uint8Array | Iterable<string>;
 
 let filesWritten = 0;
 
@@ -14,7 +17,7 @@ let filesWritten = 0;
  *
  * @throws PolypacaError `DISK_FULL`, `IO`, `NOT_FOUND` (no such folder), naming the path
  */
-export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+export async function writeFileAtomic(path: string, data: FileContent): Promise<void> {
   const temporary = join(dirname(path), `${temporaryPrefix}${basename(path)}-${process.pid}-${filesWritten++}`);
   try {
     await writeFileSynced(temporary, data);
@@ -57,10 +60,10 @@ async function refuseFilled(path: string): Promise<void> {
 }
 
 /** Writes and syncs a file inside a folder that is not yet in place. */
-export async function writeFileSynced(path: string, data: string | Uint8Array): Promise<void> {
+export async function writeFileSynced(path: string, data: FileContent): Promise<void> {
   const file = await open(path, "w");
   try {
-    await file.writeFile(data);
+    await writeFile(file, data);
     await file.sync();
   } finally {
     await file.close();

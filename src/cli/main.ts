@@ -17,6 +17,7 @@ import { registerMerge } from "./merge.js";
 import { registerMix } from "./mix.js";
 import { registerScore } from "./score.js";
 import { registerTrain } from "./train.js";
+import { registerTranslate } from "./translate.js";
 import { registerVerify } from "./verify.js";
 
 function createProgram(): Command {
@@ -29,6 +30,8 @@ function createProgram(): Command {
     .configureOutput({ outputError: () => {} }); // errors are printed once, in `fail`
   const register = [
     registerDemo,
+    registerTranslate,
+    registerMix,
     registerTrain,
     registerGenerate,
     registerScore,
@@ -38,7 +41,6 @@ function createProgram(): Command {
     registerDoctor,
     registerInitModel,
     registerMerge,
-    registerMix,
     registerBench,
     registerGpuCheck,
   ];

@@ -20,6 +20,8 @@ export interface AlpacaFile {
   /** Of the bytes. */
   readonly sha256: string;
   readonly records: readonly AlpacaRecord[];
+  /** The records as they stand in the file, with every field; aligned with `records`. */
+  readonly values: readonly JsonObject[];
   /** Left out; empty unless `skipBadRecords`. */
   readonly bad: readonly BadRecord[];
 }
@@ -55,17 +57,20 @@ export function parseAlpaca(bytes: Uint8Array, file: string, { language, skipBad
   if (first) refuseOtherFormats(first.value, file);
   const bad = [...read.bad];
   const records: AlpacaRecord[] = [];
+  const values: JsonObject[] = [];
   const fallback = language ?? languageOfFile(file) ?? undeterminedLanguage;
   for (const { value, place } of read.records) {
     const reason = faultOf(value);
-    if (reason === null) records.push(toRecord(value, place, fallback));
-    else bad.push({ ...place, reason });
+    if (reason === null) {
+      records.push(toRecord(value, place, fallback));
+      values.push(value);
+    } else bad.push({ ...place, reason });
   }
   bad.sort((a, b) => a.index - b.index);
   if (bad.length > 0 && !skipBadRecords) throw badRecordError(bad[0]!);
   if (records.length === 0)
     throw new PolypacaError("BAD_DATA", `${file}: no usable record in ${bad.length}. Give a file with "instruction" and "output" records.`);
-  return { file, sha256: createHash("sha256").update(bytes).digest("hex"), records, bad };
+  return { file, sha256: createHash("sha256").update(bytes).digest("hex"), records, values, bad };
 }
 
 /** The code in `alpaca.<code>.json`, `alpaca_data_cleaned.<code>.json`; null for other names. */

@@ -64,10 +64,9 @@ export interface QualityOptions {
  * learned from them.
  */
 export function flagRecords(records: readonly TranslatedRecord[], options: QualityOptions): readonly FlaggedRecord[] {
-  const fields = records.map(fieldsOf);
-  const usual = usualRatioOf(fields.flat(), options);
+  const usual = usualRatioOf(records, options);
   return records.flatMap((record, index) => {
-    const findings = checkRecord(record.lost, fields[index]!, usual, options);
+    const findings = checkRecord(record.lost, fieldsOf(record), usual, options);
     if (findings.length === 0) return [];
     const found = new Set(findings.map(({ flag }) => flag));
     return [{ index, id: record.id, flags: qualityFlags.filter((flag) => found.has(flag)), findings }];
@@ -146,10 +145,13 @@ function proseOf(text: string): string {
   return (prose + text.slice(from)).replaceAll(/[^\S\n]{2,}|[^\S\n ]/g, " ").trim();
 }
 
-function usualRatioOf(fields: readonly FieldPair[], { sourceLanguage, targetLanguage }: QualityOptions): UsualRatio {
+/** The texts are looked at one record at a time, here and when they are checked: those of a whole language would fill 200 MB. */
+function usualRatioOf(records: readonly TranslatedRecord[], { sourceLanguage, targetLanguage }: QualityOptions): UsualRatio {
   const texts: TextLengths[] = [];
-  for (const { prose } of fields) {
-    if (prose.source.length >= fewestProseCharacters && prose.translation !== "") texts.push(lengthsOf(prose));
+  for (const record of records) {
+    for (const { prose } of fieldsOf(record)) {
+      if (prose.source.length >= fewestProseCharacters && prose.translation !== "") texts.push(lengthsOf(prose));
+    }
   }
   return usualRatio(texts, priorRatio(sourceLanguage, targetLanguage));
 }

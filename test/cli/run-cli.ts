@@ -1,5 +1,5 @@
 /** Runs the compiled program as a user's shell would. */
-import { spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,4 +31,25 @@ export function runCli(args: readonly string[], env: Readonly<Record<string, str
     env: { ...testEnvironment, ...env },
   });
   return { exitCode: status, stdout, stderr };
+}
+
+export interface RunningCli {
+  readonly child: ChildProcess;
+  /** Its exit code, or the signal that ended it, and what it wrote. */
+  readonly ended: Promise<{ readonly exitCode: number | string | null; readonly stdout: string; readonly stderr: string }>;
+}
+
+/** As {@link runCli}, while the test goes on: it may be the server that the program talks to. */
+export function startCli(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningCli {
+  const child = spawn(process.execPath, [program, ...args], { env: { ...testEnvironment, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  const written = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].setEncoding("utf8").on("data", (text: string) => {
+      written[name] += text;
+    });
+  }
+  const ended = new Promise<Awaited<RunningCli["ended"]>>((resolve) =>
+    child.on("close", (code, signal) => resolve({ exitCode: code ?? signal, ...written })),
+  );
+  return { child, ended };
 }
