@@ -135,7 +135,7 @@ function findCuobjdump() {
 }
 
 const instructions = {
-  tensorCore: /\bH?MMA\b|HMMA|HGMMA/,
+  tensorCore: /\bHG?MMA\b/,
   load16: /\b(LDG|LDGSTS|LD)\.\S*128/,
   store16: /\b(STG|ST)\.\S*128/,
   ldmatrix: /\bLDSM\b/,

@@ -47,8 +47,8 @@ DEVICE Vec16 load_16(const void* p) {
   return Vec16{{v.x, v.y, v.z, v.w}};
 }
 DEVICE void store_16(void* p, Vec16 v) { *static_cast<uint4*>(p) = make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]); }
-/// To global memory, in one instruction whatever is around it: where a scalar tail stores the same values, the compiler takes a store_16
-/// apart to share its pieces.
+/// To global memory, in one instruction whatever is around it: the compiler takes a store_16 apart where a scalar tail stores the same
+/// values, and where they come packed in pairs.
 DEVICE void store_global_16(void* p, Vec16 v) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3]) : "memory");
 }

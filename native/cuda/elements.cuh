@@ -40,10 +40,11 @@ DEVICE void unpack(float (&v)[kVector], const Packed<float>& x) {
   for (int i = 0; i < kVector; ++i) v[i] = float_from_bits(x.part[i / 4].w[i % 4]);
 }
 
+/// To global memory: the compiler takes the plain store_16 of packed values apart (store_global_16 in device_nvcc.h).
 DEVICE void store_elements(bf16* p, const float (&v)[kVector]) {
   Vec16 x;
   for (int i = 0; i < 4; ++i) x.w[i] = pack_bf16(v[2 * i], v[2 * i + 1]);
-  store_16(p, x);
+  store_global_16(p, x);
 }
 
 DEVICE void store_elements(float* p, const float (&v)[kVector]) {
@@ -52,8 +53,8 @@ DEVICE void store_elements(float* p, const float (&v)[kVector]) {
     low.w[i] = bits_of(v[i]);
     high.w[i] = bits_of(v[i + 4]);
   }
-  store_16(p, low);
-  store_16(p + 4, high);
+  store_global_16(p, low);
+  store_global_16(p + 4, high);
 }
 
 template <typename T>
@@ -105,8 +106,8 @@ DEVICE void store_halves(bf16* value, int16_t* remainder, const float (&v)[kVect
       high.w[i] = ((a + 0x8000u) >> 16) | ((b + 0x8000u) & 0xFFFF0000u);
       low.w[i] = (a & 0xFFFFu) | (b << 16);
     }
-    store_16(value, high);
-    store_16(remainder, low);
+    store_global_16(value, high);
+    store_global_16(remainder, low);
   } else {
     for (int i = 0; i < kVector; ++i) {
       if (i >= left) break;

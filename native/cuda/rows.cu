@@ -89,7 +89,9 @@ KERNEL BOUNDS(kBiasWarps * kWarp, 4) void column_sums(float* partial, Rows<const
     if (left > 0) load_elements<kAligned>(v, dy[n] + first + lane * kVector, left);
     for (int i = 0; i < kVector; ++i) sum[i] += v[i];
   }
-  store_elements(s.sum[warp] + lane * kVector, sum);
+  for (int part = 0; part < kVector; part += 4) {
+    store_16(s.sum[warp] + lane * kVector + part, {{bits_of(sum[part]), bits_of(sum[part + 1]), bits_of(sum[part + 2]), bits_of(sum[part + 3])}});
+  }
   sync_threads();
   const int64_t c = first + threadIdx.x;
   if (c >= C) return;

@@ -49,7 +49,8 @@ float warp_max(float v);
 
 Vec16 load_16(const void* p);
 void store_16(void* p, Vec16 v);
-inline void store_global_16(void* p, Vec16 v) { store_16(p, v); }
+/// An address in shared memory is a fault: the hardware would write elsewhere.
+void store_global_16(void* p, Vec16 v);
 Vec8 load_8(const void* p);
 void store_8(void* p, Vec8 v);
 

@@ -179,7 +179,7 @@ void run_reverse() {
 
 // ---- copying with vectors ----
 
-enum class CopyFault { none, misaligned_load, misaligned_pointer, past_end, unequal_barriers, too_little_shared, read_of_host_memory };
+enum class CopyFault { none, misaligned_load, misaligned_pointer, past_end, unequal_barriers, too_little_shared, read_of_host_memory, global_store_to_shared };
 
 struct CopyShared {
   Vec16 value[kWarp];
@@ -195,6 +195,7 @@ KERNEL BOUNDS(32, 1) void copy(float* y, const float* x) {
     y[lane] = reinterpret_cast<const float*>(bytes)[lane];
   }
   s.value[lane] = load_16(x + 4 * lane + shift);
+  if (kFault == CopyFault::global_store_to_shared) store_global_16(&s.value[lane], s.value[lane]);
   if (kFault == CopyFault::unequal_barriers && lane == 5) return;
   sync_threads();
   store_16(y + 4 * lane, s.value[lane]);
@@ -340,6 +341,7 @@ const std::vector<KernelCase>& kernel_cases() {
       {"a thread that skips a barrier", "passed 0 sync_threads", run_copy<CopyFault::unequal_barriers>},
       {"less shared memory than the kernel's struct", "takes 512 bytes of shared memory, the launch declared 496", run_copy<CopyFault::too_little_shared>},
       {"a pointer to host memory", "in no buffer of the device", run_copy<CopyFault::read_of_host_memory>},
+      {"a global store to shared memory", "writes to global memory at shared offset", run_copy<CopyFault::global_store_to_shared>},
       {"memory that was released", "in no buffer of the device", run_copy_from_released},
       {"bytes, atomics, votes, small copies", nullptr, run_mixed},
       {"global memory between warps", nullptr, run_neighbours<GlobalFault::none>},

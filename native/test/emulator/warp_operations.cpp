@@ -290,6 +290,13 @@ void store_16(void* p, Vec16 v) {
   emulator::checked(p, 16, Access::write, __builtin_return_address(0));
   memcpy(p, &v, 16);
 }
+void store_global_16(void* p, Vec16 v) {
+  emulator::Block& block = *emulator::running;
+  const auto offset = static_cast<const char*>(p) - block.shared;
+  if (offset >= 0 && offset < emulator::kMaxShared) emulator::report(block, *block.current, "writes to global memory at shared offset " + std::to_string(offset), __builtin_return_address(0));
+  emulator::checked(p, 16, Access::write, __builtin_return_address(0));
+  memcpy(p, &v, 16);
+}
 Vec8 load_8(const void* p) {
   emulator::checked(p, 8, Access::read, __builtin_return_address(0));
   Vec8 v;
