@@ -147,7 +147,7 @@ describe("memory", () => {
     expect(() => planCases(addonWith(1, { lora: 2, fft: 2 }), cases, true)).toThrow(expect.objectContaining({ code: "OUT_OF_MEMORY" }));
   });
 
-  it("of a GPU is asked for by its name", () => {
+  it("is asked for by the device's name", () => {
     const asked: (string | undefined)[] = [];
     const addon = addonWith(1000, { lora: 10, fft: 50 });
     const memoryUsage: Addon["memoryUsage"] = (device) => {
@@ -156,7 +156,7 @@ describe("memory", () => {
     };
     planCases({ ...addon, memoryUsage }, cases);
     planCases({ ...addon, memoryUsage }, benchCases(benchShapes(noShapeFlags), { ...caseFlags, device: "cuda:1" }));
-    expect(asked).toEqual([undefined, "cuda:1"]);
+    expect(asked).toEqual(["cpu", "cuda:1"]);
   });
 
   it("puts together what fits, and keeps LoRA beside FFT of the same model", () => {

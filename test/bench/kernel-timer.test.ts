@@ -45,12 +45,15 @@ describe("the GEMM peak", () => {
       const gflops = (place + 1) * (dtype === "bf16" ? 20 : 10) * (sample === 1 ? 0.1 : 1);
       return { seconds: (2 * N! * rows! * cols!) / (gflops * 1e9), fastest: 0, calls: 3 };
     };
-    const gemm = new GemmPeak({ timeKernel } as unknown as Addon, "cpu");
+    const inCache = { fp32: [7, 9, 1], bf16: [30, 10, 20] };
+    const measurePeak = async (dtype: "fp32" | "bf16") => inCache[dtype].pop()!;
+    const gemm = new GemmPeak({ timeKernel, measurePeak } as unknown as Addon, "cpu");
     for (let sample = 0; sample < 3; sample++) await gemm.sample();
     expect(gemm.samples).toBe(3);
     expect(gemm.peak("fp32")).toBeCloseTo(10 * peakProducts.length);
     expect(gemm.peak("bf16")).toBeCloseTo(20 * peakProducts.length);
     expect(gemm.products("bf16")[0]).toMatchObject({ ...peakProducts[0], gflops: expect.closeTo(20) });
+    expect(gemm.microKernel()).toEqual({ fp32: 7, bf16: 20 });
   });
 
   it("of a GPU is the median of what its back end reaches in bf16, and none in fp32", async () => {
@@ -62,5 +65,6 @@ describe("the GEMM peak", () => {
     expect(calls[0]).toEqual(["bf16", 30, "cuda"]);
     expect({ samples: gemm.samples, bf16: gemm.peak("bf16"), fp32: gemm.peak("fp32") }).toEqual({ samples: 3, bf16: 700e3, fp32: null });
     expect(gemm.products("bf16")).toEqual([]);
+    expect(gemm.microKernel()).toBeNull();
   });
 });
