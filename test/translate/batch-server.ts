@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { onTestFinished } from "vitest";
-import { translated } from "./chat-server.js";
+import { translated } from "../endpoint/chat-server.js";
 
 interface Batch {
   readonly id: string;

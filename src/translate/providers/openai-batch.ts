@@ -2,19 +2,14 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type OpenAI from "openai";
+import { chatAnswerOf, excerpt } from "../../endpoint/chat-completion.js";
+import { hopelessReason, type OpenAiEndpoint, openAiClient, throwFault } from "../../endpoint/openai-client.js";
+import { type RequestContext, RequestFailure } from "../../endpoint/request.js";
+import { BadAnswer, withRetries, withTimeout } from "../../endpoint/retry.js";
 import { PolypacaError } from "../../errors.js";
-import { hopelessReason, type OpenAiEndpoint, openAiClient, openAiName, throwFault } from "./openai.js";
-import { type ChatOptions, chatBody, excerpt, translationOf } from "./openai-chat.js";
-import {
-  type BatchOutcome,
-  type BatchProvider,
-  type LanguagePair,
-  type ProviderContext,
-  type SegmentAnswer,
-  SegmentFailure,
-  type SegmentRequest,
-} from "./provider.js";
-import { BadAnswer, withRetries, withTimeout } from "./retry.js";
+import { openAiName } from "./openai.js";
+import { type ChatOptions, chatBody, translationOf } from "./openai-chat.js";
+import type { BatchOutcome, BatchProvider, LanguagePair, SegmentAnswer, SegmentRequest } from "./provider.js";
 
 export interface OpenAiBatchSettings extends OpenAiEndpoint, ChatOptions {
   readonly maxCharacters: number;
@@ -52,12 +47,12 @@ class BatchRun {
   readonly #client: OpenAI;
   readonly #settings: OpenAiBatchSettings;
   readonly #pair: LanguagePair;
-  readonly #context: ProviderContext;
+  readonly #context: RequestContext;
   readonly #scope: string;
   /** Requests without an outcome, by key. */
   readonly #wanted = new Map<string, SegmentRequest>();
 
-  constructor(client: OpenAI, settings: OpenAiBatchSettings, pair: LanguagePair, context: ProviderContext, scope: string) {
+  constructor(client: OpenAI, settings: OpenAiBatchSettings, pair: LanguagePair, context: RequestContext, scope: string) {
     this.#client = client;
     this.#settings = settings;
     this.#pair = pair;
@@ -71,7 +66,7 @@ class BatchRun {
     const answered: BatchOutcome[] = [];
     for (const batch of earlier.filter(isOver)) {
       // Without an answer, or with one that is of no use: asked for again below.
-      for (const found of await this.#outcomes(batch)) if (!(found.outcome instanceof SegmentFailure)) answered.push(this.#take(found));
+      for (const found of await this.#outcomes(batch)) if (!(found.outcome instanceof RequestFailure)) answered.push(this.#take(found));
     }
     const live = earlier.filter((batch) => !isOver(batch));
     const covered = new Set<string>();
@@ -98,7 +93,7 @@ class BatchRun {
       if (waiting.length > 0) await sleep(this.#settings.pollMs, undefined, { signal: this.#context.stop }).catch(stopped);
     }
     for (const idempotencyKey of [...this.#wanted.keys()])
-      yield this.#take({ idempotencyKey, outcome: new SegmentFailure("the batch ended without an answer to it") });
+      yield this.#take({ idempotencyKey, outcome: new RequestFailure("the batch ended without an answer to it") });
   }
 
   #take(found: BatchOutcome): BatchOutcome {
@@ -152,12 +147,12 @@ class BatchRun {
 
   #outcomeOf({ custom_id: key, response, error }: BatchLine): BatchOutcome {
     const idempotencyKey = String(key);
-    const outcome = ((): SegmentAnswer | SegmentFailure => {
-      if (response?.status_code !== 200) return new SegmentFailure(`the batch answers ${excerpt(error ?? response)}`);
+    const outcome = ((): SegmentAnswer | RequestFailure => {
+      if (response?.status_code !== 200) return new RequestFailure(`the batch answers ${excerpt(error ?? response)}`);
       try {
-        return translationOf(response.body, this.#wanted.get(idempotencyKey)?.text ?? "");
+        return translationOf(chatAnswerOf(response.body), this.#wanted.get(idempotencyKey)?.text ?? "");
       } catch (cause) {
-        if (cause instanceof BadAnswer) return new SegmentFailure(cause.message, { cause, usage: cause.usage });
+        if (cause instanceof BadAnswer) return new RequestFailure(cause.message, { cause, usage: cause.usage });
         throw cause;
       }
     })();
@@ -183,7 +178,7 @@ class BatchRun {
     const attempt = (): Promise<T> =>
       withTimeout((signal) => request(signal).catch((cause: unknown) => throwFault(cause, this.#context)), timeoutMs, this.#context.abort);
     return await withRetries(attempt, retry, hooks).catch((cause: unknown) => {
-      if (!(cause instanceof SegmentFailure)) throw cause;
+      if (!(cause instanceof RequestFailure)) throw cause;
       const advice = "What was translated is kept, and submitted batches are found again: run the command once more.";
       throw new PolypacaError("IO", `${openAiName}: ${cause.message}. ${advice}`, { cause });
     });
