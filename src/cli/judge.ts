@@ -1,5 +1,4 @@
 import { type Command, Option } from "commander";
-import { PolypacaError } from "../errors.js";
 import type { JudgeSummary } from "../evaluate/judge/judge.js";
 import type { JudgeSettingName, SomeJudgeSettings } from "../evaluate/judge/settings.js";
 import { note, numberOrText, printResult, progressOutput, stoppable } from "./output.js";
@@ -50,7 +49,7 @@ export function registerJudge(program: Command): void {
       import("../train/progress.js"),
     ]);
     const fromFile = typeof config === "string" ? await readConfigFile(config, checkJudgeSettings) : {};
-    const settings = resolveJudgeSettings(fromFile, await checkFlags(flags));
+    const settings = resolveJudgeSettings(fromFile, flags as SomeJudgeSettings);
     const summary = await stoppable((signal) =>
       judge(settings, {
         ...{ signal, note, now: Date.now, random: Math.random, variables: process.env },
@@ -66,17 +65,6 @@ function optionFor(name: JudgeSettingName, kind: FlagKind, argument: string, des
   const flag = `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   const option = new Option(kind === "switch" ? flag : `${flag} <${argument}>`, description);
   return kind === "number" ? option.argParser(numberOrText) : option;
-}
-
-async function checkFlags(flags: Record<string, unknown>): Promise<SomeJudgeSettings> {
-  const [{ checkJudgeSettings }, { flagOf }] = await Promise.all([
-    import("../evaluate/judge/settings.js"),
-    import("../settings/check-settings.js"),
-  ]);
-  const checked = checkJudgeSettings(flags);
-  if ("settings" in checked) return checked.settings;
-  const lines = checked.issues.map(({ path, message }) => `${flagOf(String(path[0]))} ${String(flags[String(path[0])])}: ${message}.`);
-  throw new PolypacaError("USAGE", lines.join("\n"));
 }
 
 function describe({ out, judge, rows, judged, reused, unparsable, failed, usage }: JudgeSummary): string {

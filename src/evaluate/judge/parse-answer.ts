@@ -65,7 +65,7 @@ function statementOf(line: string, form: "labelled" | "labelled or bare"): strin
 }
 
 /** `2`, `[[2]]`, `2/3`, `2 out of 3`, `2 (some use).` */
-const written = /^[[(]*(-?\d+(?:[.,]\d+)?)[\])]*\s*(?:(?:\/|out of)\s*(\d+))?\s*(?:\([^()\d]*\))?\.?$/i;
+const written = /^[[(]{0,2}(-?\d+(?:[.,]\d+)?)[\])]{0,2}\s*(?:(?:\/|out of)\s*(\d+))?\s*(?:\([^()\d]*\))?\.?$/i;
 
 function rated(value: unknown, explanation: string | null): ParsedAnswer {
   const { min, max } = ratingScale;

@@ -69,11 +69,18 @@ export function checkJudgeSettings(input: unknown): CheckedSettings<SomeJudgeSet
   return checkSettings<SomeJudgeSettings>(judgeSettingsSchema.partial(), judgeSettingNames, input);
 }
 
-/** @throws PolypacaError `USAGE` where a setting without a default is missing */
+/**
+ * Fills in the defaults.
+ *
+ * @throws PolypacaError `USAGE`, naming the flag, where a setting without a default is missing or a value is wrong
+ */
 export function resolveJudgeSettings(fromFile: SomeJudgeSettings, fromCommandLine: SomeJudgeSettings): JudgeSettings {
   const given = Object.fromEntries(Object.entries({ ...fromFile, ...fromCommandLine }).filter(([, value]) => value !== undefined));
   for (const name of ["responses", "out", "model"] as const) {
     if (given[name] === undefined) throw new PolypacaError("USAGE", `${flagOf(name)} is missing (or "${name}" in the --config file).`);
   }
-  return judgeSettingsSchema.parse({ ...judgeDefaults, ...given });
+  const checked = checkSettings(judgeSettingsSchema, judgeSettingNames, { ...judgeDefaults, ...given });
+  if ("settings" in checked) return checked.settings;
+  const lines = checked.issues.map(({ path: [name], message }) => `${flagOf(String(name))} ${String(given[String(name)])}: ${message}.`);
+  throw new PolypacaError("USAGE", lines.join("\n"));
 }

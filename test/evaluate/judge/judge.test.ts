@@ -34,8 +34,8 @@ describe("judge", () => {
     expect(summary).toMatchObject({ out, judge: "strict", model: "m", rows: 20, judged: 20, reused: 0, unparsable: 0, failed: 0 });
     const expected = rows.map(({ id, language, system, response }) => ({
       ...{ id, language, system, judge: "strict", promptVersion: summary.promptVersion },
-      ...{ rating: ratingOf(response), explanation: "because of Answer" + response.slice(6, 10) },
-      raw: JSON.stringify({ explanation: "because of Answer" + response.slice(6, 10), rating: ratingOf(response) }),
+      ...{ rating: ratingOf(response), explanation: `because of ${response.slice(0, 10)}` },
+      raw: JSON.stringify({ explanation: `because of ${response.slice(0, 10)}`, rating: ratingOf(response) }),
     }));
     expect(readOutput(out)).toEqual(expected);
     const read = parseJudgements(readFileSync(out), out);
