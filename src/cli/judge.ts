@@ -28,6 +28,7 @@ export const judgeFlags: readonly (readonly [JudgeSettingName, FlagKind, string,
   ["temperature", "number", "X", "sent where given"],
   ["priceInput", "number", "X", "per million tokens in, to show the cost"],
   ["priceOutput", "number", "X", "per million tokens out"],
+  ["batch", "switch", "", "over the Batch API, at half the price, within 24 hours"],
   ["retryUnparsable", "switch", "", "ask again for what earlier runs got no rating for"],
 ];
 

@@ -3,8 +3,8 @@ import { RequestFailure } from "../../src/endpoint/request.js";
 import { defaultRetryPolicy } from "../../src/endpoint/retry.js";
 import { openAiBatchProvider } from "../../src/translate/providers/openai-batch.js";
 import type { BatchOutcome, SegmentRequest } from "../../src/translate/providers/provider.js";
+import { type BatchServer, startBatchServer, textOf } from "../endpoint/batch-server.js";
 import { translated } from "../endpoint/chat-server.js";
-import { type BatchServer, startBatchServer, textOf } from "./batch-server.js";
 import { type TestContext, testContext } from "./provider-context.js";
 
 const requests: readonly SegmentRequest[] = ["one", "two", "three", "four", "five"].map((text) => ({

@@ -17,8 +17,17 @@ export interface JudgeEndpointSettings extends OpenAiEndpoint, RateLimits {
   readonly temperature: number | null;
 }
 
+/** What a question came to. */
+export interface JudgeOutcome {
+  readonly answer: JudgeAnswer;
+  /** Of all answers, unusable ones included. */
+  readonly usage: TokenUsage | null;
+  /** Why there is no rating; null: there is one. */
+  readonly reason: string | null;
+}
+
 /** An answer without a rating. */
-class UnratedAnswer extends BadAnswer {
+export class UnratedAnswer extends BadAnswer {
   readonly raw: string;
 
   constructor(reason: string, raw: string, usage: TokenUsage | null) {
@@ -58,13 +67,9 @@ export class Judge {
   /**
    * Asks until an answer has a rating, or too many have none: then the last one is given, with `rating` null.
    *
-   * @returns usage of all answers, unusable ones included
    * @throws RequestFailure where no answer came; PolypacaError `CANCELLED` when stopped, `USAGE` where no request can succeed
    */
-  async ask(
-    messages: JudgeMessages,
-    idempotencyKey: string,
-  ): Promise<{ readonly answer: JudgeAnswer; readonly usage: TokenUsage | null; readonly reason: string | null }> {
+  async ask(messages: JudgeMessages, idempotencyKey: string): Promise<JudgeOutcome> {
     const hooks = {
       ...{ who: this.#settings.model, context: this.#context, hopeless: hopelessReason },
       onPause: (milliseconds: number) => this.#endpoint.pause(milliseconds),
@@ -80,7 +85,7 @@ export class Judge {
       return { answer, usage, reason: null };
     } catch (failure) {
       if (!(failure instanceof RequestFailure && failure.cause instanceof UnratedAnswer)) throw failure;
-      return { answer: { rating: null, explanation: null, raw: failure.cause.raw }, usage, reason: failure.message };
+      return unratedOutcome(failure.cause, usage, failure.message);
     }
   }
 
@@ -90,7 +95,7 @@ export class Judge {
       const format = this.#format;
       try {
         return await this.#endpoint.complete(
-          this.#body(messages, this.#formats[format]!),
+          judgeBody(messages, this.#settings, this.#formats[format]!),
           // A service that honours keys may hold against one that it came with another body before.
           format === 0 ? idempotencyKey : `${idempotencyKey}-${this.#formats[format]}`,
           estimatedTokens(messages),
@@ -106,20 +111,29 @@ export class Judge {
       }
     }
   }
+}
 
-  #body({ system, user }: JudgeMessages, format: ResponseFormat): ChatBody {
-    const { model, temperature } = this.#settings;
-    return {
-      model,
-      messages: [...(system === null ? [] : [{ role: "system" as const, content: system }]), { role: "user", content: user }],
-      ...(temperature !== null && { temperature }),
-      ...responseFormatField(format, "judgement", answerProperties),
-    };
-  }
+/** The request. */
+export function judgeBody(
+  { system, user }: JudgeMessages,
+  { model, temperature }: Pick<JudgeEndpointSettings, "model" | "temperature">,
+  format: ResponseFormat,
+): ChatBody {
+  return {
+    model,
+    messages: [...(system === null ? [] : [{ role: "system" as const, content: system }]), { role: "user", content: user }],
+    ...(temperature !== null && { temperature }),
+    ...responseFormatField(format, "judgement", answerProperties),
+  };
+}
+
+/** What is recorded where no answer had a rating: the last one's words. */
+export function unratedOutcome({ raw }: UnratedAnswer, usage: TokenUsage | null, reason: string): JudgeOutcome {
+  return { answer: { rating: null, explanation: null, raw }, usage, reason };
 }
 
 /** @throws UnratedAnswer */
-function ratedAnswer({ content, refusal, isWithheld, isCutOff, usage }: ChatAnswer): JudgeAnswer {
+export function ratedAnswer({ content, refusal, isWithheld, isCutOff, usage }: ChatAnswer): JudgeAnswer {
   if (refusal !== null) throw new UnratedAnswer(`the judge refused: ${excerpt(refusal)}`, refusal, usage);
   if (isWithheld) throw new UnratedAnswer("the answer was withheld by the service's content filter", content, usage);
   if (isCutOff) throw new UnratedAnswer(`the answer was cut off at the limit of tokens: ${excerpt(content)}`, content, usage);

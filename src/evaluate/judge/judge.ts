@@ -3,15 +3,14 @@ import { mkdir } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { writeFileAtomic, writingError } from "../../checkpoint/atomic.js";
 import { lockFolder } from "../../checkpoint/folder-lock.js";
-import { askEach, Stopping } from "../../endpoint/ask-each.js";
+import { Stopping } from "../../endpoint/ask-each.js";
 import { apiKeyFrom } from "../../endpoint/openai-client.js";
-import { RequestFailure, type TokenUsage } from "../../endpoint/request.js";
 import { defaultRetryPolicy, type RetryPolicy } from "../../endpoint/retry.js";
 import { type Usage, UsageMeter } from "../../endpoint/usage.js";
 import { PolypacaError } from "../../errors.js";
 import type { Progress } from "../../train/progress.js";
 import { describePair } from "../pair-key.js";
-import { Judge } from "./ask-judge.js";
+import { askInBatches, askLive, Tally } from "./asking.js";
 import { type JudgementJournal, openJudgementJournal } from "./journal.js";
 import { defaultJudgePromptFile, type JudgePrompt, readJudgePrompt } from "./judge-prompt.js";
 import { type JudgementRow, type Question, type Questions, readQuestions } from "./questions.js";
@@ -29,6 +28,8 @@ export interface JudgeEnvironment {
   readonly openProgress: (task: { readonly label: string; readonly start: number; readonly total: number }) => Progress;
   /** Default {@link defaultRetryPolicy}; `maxRetries` is the settings'. */
   readonly retry?: RetryPolicy;
+  /** Between two looks at the batches under way. Default 30,000. */
+  readonly batchPollMs?: number;
 }
 
 /** `judge --json`. */
@@ -141,7 +142,8 @@ function isMissing({ journal, settings }: Work, hash: string): boolean {
 const mostListed = 5;
 
 /** A killed run's requests may have been carried out and charged: a service that honours the key answers them from what it did then. */
-function noteRequestsInFlight({ journal, questions, environment }: Work): void {
+function noteRequestsInFlight({ journal, questions, environment, settings }: Work): void {
+  if (settings.batch) return; // its requests are found through the list of batches
   const inFlight = new Set(journal.inFlight());
   const found = questions.questions.filter(({ hash }) => inFlight.has(hash) && !journal.has(hash));
   if (found.length === 0) return;
@@ -151,55 +153,24 @@ function noteRequestsInFlight({ journal, questions, environment }: Work): void {
   environment.note(`${were} under way when the last run ended, and made again with the same Idempotency-Key: ${listed.join("; ")}${more}`);
 }
 
-interface Asked {
-  readonly judged: number;
-  /** Why there is no answer, by question. */
-  readonly failures: ReadonlyMap<string, string>;
-}
+type Asked = Pick<Tally, "judged" | "failures">;
 
 async function askAll(work: Work, missing: readonly Question[], meter: UsageMeter): Promise<Asked> {
-  const { settings, environment, journal } = work;
-  const failures = new Map<string, string>();
-  if (missing.length === 0) return { judged: 0, failures };
+  if (missing.length === 0) return { judged: 0, failures: new Map() };
+  const { settings, environment, journal, prompt } = work;
   const { length: total } = work.questions.questions;
   const start = total - missing.length;
   const progress = environment.openProgress({ label: "judged", start, total });
+  const tally = new Tally({ journal, meter, progress, start, now: environment.now });
   const stopping = new Stopping(environment.signal);
-  const { now, random } = environment;
-  const began = now();
-  let judged = 0;
-  const count = (usage: TokenUsage | null): void => {
-    meter.add(usage);
-    const done = judged + failures.size;
-    const seconds = (now() - began) / 1000;
-    const rate = seconds > 0 ? `${(done / seconds).toFixed(1)}/s` : "";
-    progress.update(start + done, [rate, meter.describe()].filter(Boolean).join(", "));
-  };
   try {
+    const { now, random } = environment;
     const context = { note: progress.note, now, random, stop: stopping.stop, abort: stopping.abort };
-    const judgeModel = await Judge.open(endpointSettings(work), context);
-    const ask = async ({ hash, pair, row }: Question): Promise<RequestFailure | null> => {
-      const key = journal.idempotencyKey(hash);
-      journal.sent(hash);
-      const outcome = await judgeModel.ask(work.prompt.fill(pair), key).catch((cause: unknown) => {
-        if (cause instanceof RequestFailure) return cause;
-        throw cause;
-      });
-      if (outcome instanceof RequestFailure) {
-        journal.failed(hash, outcome.message);
-        failures.set(hash, outcome.message);
-        count(outcome.usage);
-        return outcome;
-      }
-      journal.answered(hash, outcome.answer, outcome.usage);
-      judged++;
-      count(outcome.usage);
-      if (outcome.reason !== null) progress.note(`no rating of ${describePair(row.response)}: ${outcome.reason}`);
-      return null;
-    };
-    const { concurrency } = settings;
-    await askEach(missing, ask, { concurrency, mostFailuresInTurn: Math.max(10, concurrency), allFail: allFail(settings) }, stopping);
-    return { judged, failures };
+    const endpoint = endpointSettings(work);
+    const asking = { questions: missing, prompt, journal, tally, context };
+    if (settings.batch) await askInBatches(asking, { ...endpoint, pollMs: environment.batchPollMs ?? 30_000, batchSize: 50_000 });
+    else await askLive(asking, endpoint, settings.concurrency, stopping);
+    return tally;
   } finally {
     progress.stop();
     stopping.release();
@@ -210,15 +181,6 @@ function endpointSettings({ settings, apiKey, environment }: Work) {
   const { model, baseUrl, responseFormat, temperature, requestsPerMinute, tokensPerMinute, timeout, maxRetries } = settings;
   const retry = { ...(environment.retry ?? defaultRetryPolicy), maxRetries };
   return { model, baseUrl, apiKey, responseFormat, temperature, requestsPerMinute, tokensPerMinute, timeoutMs: 1000 * timeout, retry };
-}
-
-function allFail({ model }: JudgeSettings) {
-  return (count: number, last: RequestFailure): PolypacaError => {
-    const advice = "What was judged is kept: mend the cause and run the command again.";
-    return new PolypacaError("INCOMPLETE", `${model}: the last ${count} requests all failed, the latest with: ${last.message}. ${advice}`, {
-      cause: last,
-    });
-  };
 }
 
 /** @param counts is filled in on the way */

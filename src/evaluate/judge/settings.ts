@@ -48,6 +48,8 @@ export const judgeSettingsSchema = z.strictObject({
   /** Per million tokens; null for both: no cost is shown. */
   priceInput: price.nullable(),
   priceOutput: price.nullable(),
+  /** Over the Batch API: at half the price, within 24 hours. */
+  batch: z.boolean(),
   /** Ask again for what earlier runs got no rating for. */
   retryUnparsable: z.boolean(),
 });
@@ -62,7 +64,7 @@ export const judgeDefaults = {
   prompts: [] as readonly string[],
   ...{ language: null, system: null, journal: null, judge: null, baseUrl: null, promptFile: null },
   ...{ apiKeyEnv: "OPENAI_API_KEY", repeat: 1, concurrency: 8, requestsPerMinute: null, tokensPerMinute: null, maxRetries: 8 },
-  ...{ timeout: 60, responseFormat: "auto", temperature: null, priceInput: null, priceOutput: null, retryUnparsable: false },
+  ...{ timeout: 60, responseFormat: "auto", temperature: null, priceInput: null, priceOutput: null, batch: false, retryUnparsable: false },
 } as const;
 
 export function checkJudgeSettings(input: unknown): CheckedSettings<SomeJudgeSettings> {
