@@ -219,9 +219,20 @@ export class Journal<Answer extends object> {
       if (!isEntry(line)) isOurs = this.#format.scopeFields.every((field, index) => line[field] === this.#scope[index]);
       else if (isOurs) this.#take(line, start);
     }
+    if (this.#bytes === 0) this.#assertOurs(size);
     // Appending may go on under the last scope of the file.
     this.#isScopeWritten = isOurs;
     if (this.#bytes < size) ftruncateSync(this.#descriptor, this.#bytes);
+  }
+
+  /** A file of one line without an end may be no journal at all: cutting that off would lose it. */
+  #assertOurs(size: number): void {
+    const expected = `{"${this.#format.scopeFields[0]}":`;
+    const bytes = Buffer.alloc(Math.min(size, expected.length));
+    readSync(this.#descriptor, bytes, 0, bytes.length, 0);
+    // Zeros: what a power cut may leave.
+    if (expected.startsWith(bytes.toString()) || bytes.every((byte) => byte === 0)) return;
+    throw new PolypacaError("BAD_RECORD", `${this.#path} line 1: not a line of a ${this.#format.name}. Give another file.`);
   }
 
   #scopeLine(): JournalScope<string> {

@@ -187,6 +187,8 @@ describe("judge refuses bad input with exit code 2:", () => {
     const { exitCode, stderr } = runCli(["judge", "--responses", responses, "--out", responses, "--model", "m"], key);
     expect(stderr).toMatch(/^USAGE: --out .* would overwrite .*responses\.jsonl/);
     expect(exitCode).toBe(2);
+    const journal = runCli(["judge", "--responses", responses, "--out", out, "--journal", responses, "--model", "m"], key);
+    expect(journal.stderr).toMatch(/^USAGE: --journal .* would overwrite/);
     expect(readFileSync(responses).equals(before)).toBe(true);
   });
 });

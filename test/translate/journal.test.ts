@@ -108,6 +108,18 @@ describe("a journal", () => {
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 
+  it("is not made of a file that is something else, which stays as it is", async () => {
+    const path = join(await temporaryFolder(), "data.jsonl");
+    writeFileSync(path, '{"instruction":"Say hi."}');
+    expect(() => open(path)).toThrow(expect.objectContaining({ code: "BAD_RECORD", message: expect.stringMatching(/line 1: not a line/) }));
+    expect(readFileSync(path, "utf8")).toBe('{"instruction":"Say hi."}');
+    for (const cut of ["", "{", '{"provider":"op', "\0\0\0"]) {
+      writeFileSync(path, cut);
+      open(path).close();
+      expect(readFileSync(path, "utf8")).toBe("");
+    }
+  });
+
   it("forgets what came after a mark", async () => {
     const path = await written();
     const journal = open(path);

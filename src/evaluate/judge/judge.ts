@@ -97,8 +97,14 @@ export async function judge(settings: JudgeSettings, environment: JudgeEnvironme
 }
 
 function assertOut({ out, responses, prompts, journal }: JudgeSettings): void {
-  const overwritten = [...responses, ...prompts, ...(journal === null ? [] : [journal])].find((file) => resolve(file) === resolve(out));
-  if (overwritten !== undefined) throw new PolypacaError("USAGE", `--out ${out} would overwrite ${overwritten}. Choose another file.`);
+  const read = [...responses, ...prompts];
+  for (const [flag, path, others] of [
+    ["--out", out, journal === null ? read : [...read, journal]],
+    ["--journal", journal, read],
+  ] as const) {
+    const overwritten = path === null ? undefined : others.find((file) => resolve(file) === resolve(path));
+    if (overwritten !== undefined) throw new PolypacaError("USAGE", `${flag} ${path} would overwrite ${overwritten}. Choose another file.`);
+  }
 }
 
 function withPlace(cause: unknown, journal: string): PolypacaError {
