@@ -104,7 +104,7 @@ describe("judge", () => {
   });
 
   it("refuses a journal that another process uses", async () => {
-    const server = await startJudgeServer({ latencyMs: 200 });
+    const server = await startJudgeServer({ latencyMs: 2_000 });
     const first = startCli(judgeArguments(responses, out, server.url), key);
     await server.received(1);
     const second = await startCli(judgeArguments(responses, out, server.url), key).ended;
@@ -146,7 +146,11 @@ describe("judge refuses bad input with exit code 2:", () => {
   });
 
   it.each<[string, string, RegExp]>([
-    ["a line that is no JSON", '{"id": 1,\n', /^BAD_RECORD: .*bad\.jsonl line 1/],
+    [
+      "a line that is no JSON",
+      '{"id":1,"language":"en","system":"a","response":"x","prompt":"p"}\n{"id": 2,\n',
+      /^BAD_RECORD: .*bad\.jsonl line 2/,
+    ],
     [
       "the same pair twice",
       '{"id":1,"language":"en","system":"a","response":"x","prompt":"p"}\n'.repeat(2),
@@ -177,7 +181,8 @@ describe("judge refuses bad input with exit code 2:", () => {
     const config = join(folder, "judge.yaml");
     writeFileSync(config, "model: m\napiKey: sk-123\nrepeat: many\n");
     const { exitCode, stderr } = runCli(["judge", "--config", config, "--responses", responses, "--out", out], key);
-    expect(stderr).toMatch(/^BAD_CONFIG: .*judge\.yaml:2:1: there is no setting "apiKey"; did you mean "apiKeyEnv"\?/m);
+    expect(stderr).toMatch(/^BAD_CONFIG: /);
+    expect(stderr).toMatch(/judge\.yaml:2:1: there is no setting "apiKey"/);
     expect(stderr).toMatch(/judge\.yaml:3:9: "repeat": /);
     expect(exitCode).toBe(2);
   });
