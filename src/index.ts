@@ -10,10 +10,16 @@ export type { BudgetReport, FileReport, LanguageReport, MixResult, PartReport } 
 export type { Condition, MixSettings, Sampling } from "./budget/mix-settings.js";
 export { type Checkpoint, openCheckpoint } from "./checkpoint/hf-folder.js";
 export { type Example, packStep, prepareExamples, readAlpaca } from "./data/index.js";
+export { RequestFailure } from "./endpoint/request.js";
+export { defaultRetryPolicy, type RetryPolicy } from "./endpoint/retry.js";
 export { type ErrorCode, isUsageError, PolypacaError } from "./errors.js";
 export { type AgreementInput, type AgreementReport, agreement, type JudgeAgreement, type LanguageAgreement } from "./evaluate/agreement.js";
 export { type AgreementSettings, agreementAsCsv, agreementOfFiles, agreementTable } from "./evaluate/agreement-files.js";
 export type { Comparison } from "./evaluate/compare-systems.js";
+export { type JudgeEnvironment, type JudgeSummary, judge } from "./evaluate/judge/judge.js";
+export { defaultJudgePromptFile, type JudgePrompt, parseJudgePrompt } from "./evaluate/judge/judge-prompt.js";
+export { type ParsedAnswer, parseAnswer } from "./evaluate/judge/parse-answer.js";
+export { type JudgeSettings, resolveJudgeSettings, type SomeJudgeSettings } from "./evaluate/judge/settings.js";
 export type { JudgePanel, PanelAgreement } from "./evaluate/judge-panel.js";
 export { type LanguageIdentifier, type LanguageRule, openLanguageIdentifier } from "./evaluate/language-match.js";
 export { type HumanScore, readHumanScores } from "./evaluate/read-human-scores.js";
@@ -65,13 +71,11 @@ export { type FilesSettings, filesProvider } from "./translate/providers/files.j
 export { type LibreTranslateSettings, libreTranslateProvider } from "./translate/providers/libretranslate.js";
 export { type OpenAiSettings, openAiProvider } from "./translate/providers/openai.js";
 export { type OpenAiBatchSettings, openAiBatchProvider } from "./translate/providers/openai-batch.js";
-export {
-  type BatchProvider,
-  type LiveProvider,
-  SegmentFailure,
-  type TranslationProvider,
-  type TranslationSession,
+export type {
+  BatchProvider,
+  LiveProvider,
+  TranslationProvider,
+  TranslationSession,
 } from "./translate/providers/provider.js";
-export { defaultRetryPolicy, type RetryPolicy } from "./translate/providers/retry.js";
 export type { TranslateEnvironment, TranslateSettings } from "./translate/settings.js";
 export { type TranslateSummary, translate } from "./translate/translate.js";

@@ -13,6 +13,7 @@ import { registerGenerate } from "./generate.js";
 import { registerGpuCheck } from "./gpu-check.js";
 import { registerInitModel } from "./init-model.js";
 import { registerInspect } from "./inspect.js";
+import { registerJudge } from "./judge.js";
 import { registerMerge } from "./merge.js";
 import { registerMix } from "./mix.js";
 import { registerScore } from "./score.js";
@@ -34,6 +35,7 @@ function createProgram(): Command {
     registerMix,
     registerTrain,
     registerGenerate,
+    registerJudge,
     registerScore,
     registerAgreement,
     registerVerify,

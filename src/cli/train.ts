@@ -57,12 +57,13 @@ export function registerTrain(program: Command): void {
   command.option("--config <FILE>", "YAML file with the same settings in camelCase").option("--json", "print the result as JSON");
   command.action(async (options: Record<string, unknown>) => {
     const { config, json, ...flags } = options;
-    const [{ readConfigFile }, { resolveSettings }, { train }] = await Promise.all([
-      import("../train/config-file.js"),
+    const [{ readConfigFile }, { checkSomeSettings }, { resolveSettings }, { train }] = await Promise.all([
+      import("../settings/config-file.js"),
+      import("../train/settings.js"),
       import("../train/resolve-settings.js"),
       import("../train/train.js"),
     ]);
-    const fromFile = typeof config === "string" ? await readConfigFile(config) : {};
+    const fromFile = typeof config === "string" ? await readConfigFile(config, checkSomeSettings) : {};
     const settings = resolveSettings(fromFile, await checkFlags(flags));
     const { openProgress } = await import("../train/progress.js");
     const result = await stoppable((signal) =>
@@ -88,7 +89,7 @@ function optionFor(name: SettingName, kind: FlagKind, argument: string, descript
 }
 
 async function checkFlags(flags: Record<string, unknown>): Promise<SomeSettings> {
-  const { checkSomeSettings, flagOf } = await import("../train/settings.js");
+  const [{ checkSomeSettings }, { flagOf }] = await Promise.all([import("../train/settings.js"), import("../settings/check-settings.js")]);
   const checked = checkSomeSettings(flags);
   if ("settings" in checked) return checked.settings;
   const lines = checked.issues.map(({ path, message }) => {

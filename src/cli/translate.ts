@@ -1,7 +1,7 @@
 import type { Command } from "commander";
+import type { ResponseFormat } from "../endpoint/chat-completion.js";
 import { PolypacaError } from "../errors.js";
 import type { LanguageSummary } from "../translate/language-run.js";
-import type { ResponseFormat } from "../translate/providers/openai-chat.js";
 import type { TranslationProvider } from "../translate/providers/provider.js";
 import type { TranslateEnvironment } from "../translate/settings.js";
 import type { TranslateSummary } from "../translate/translate.js";
@@ -137,7 +137,8 @@ async function openProvider(flags: TranslateFlags, targets: readonly string[]): 
 }
 
 async function openAi(flags: TranslateFlags): Promise<TranslationProvider> {
-  const { apiKeyFrom, openAiProvider } = await import("../translate/providers/openai.js");
+  const { apiKeyFrom } = await import("../endpoint/openai-client.js");
+  const { openAiProvider } = await import("../translate/providers/openai.js");
   const settings = {
     model: needed(flags.model, "--model NAME"),
     apiKey: apiKeyFrom(process.env, flags.apiKeyEnv ?? "OPENAI_API_KEY"),
@@ -188,7 +189,7 @@ async function files(flags: TranslateFlags, targets: readonly string[]): Promise
 }
 
 async function retries({ maxRetries, timeout }: TranslateFlags, seconds: number) {
-  const { defaultRetryPolicy } = await import("../translate/providers/retry.js");
+  const { defaultRetryPolicy } = await import("../endpoint/retry.js");
   return { timeoutMs: 1000 * (timeout ?? seconds), retry: { ...defaultRetryPolicy, maxRetries } };
 }
 

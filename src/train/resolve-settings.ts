@@ -1,6 +1,7 @@
 import { PolypacaError } from "../errors.js";
+import { flagOf } from "../settings/check-settings.js";
 import { type PresetName, trainPresets } from "./presets.js";
-import { flagOf, type SomeSettings, type TrainSettings, trainSettingsSchema } from "./settings.js";
+import { type SomeSettings, type TrainSettings, trainSettingsSchema } from "./settings.js";
 
 /**
  * Merges preset, file and command line into the settings of a run.

@@ -6,8 +6,9 @@ import { dirname, join, resolve } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.js";
 import { PolypacaError } from "../errors.js";
 import type { ComputeDType, MachineInfo, MemoryPlan } from "../native/addon-types.js";
+import { flagOf } from "../settings/check-settings.js";
 import { Checkpoints, trainerStateFileName } from "./checkpoints.js";
-import { flagOf, type SettingName, type TrainSettings } from "./settings.js";
+import type { SettingName, TrainSettings } from "./settings.js";
 import type { StoredTemplate } from "./template-file.js";
 import { fromTrainerState, type TrainingState } from "./training-state.js";
 

@@ -3,7 +3,7 @@
  * Precedence: preset < YAML file < command line.
  */
 import { z } from "zod";
-import { nearestName } from "./suggest.js";
+import { type CheckedSettings, checkSettings } from "../settings/check-settings.js";
 
 const count = z.int().positive();
 const path = z.string().min(1);
@@ -71,30 +71,7 @@ export const settingNames = Object.keys(trainSettingsSchema.shape) as readonly S
 /** Some of the settings, as a YAML file or a command line gives them. */
 export type SomeSettings = { readonly [name in SettingName]?: TrainSettings[name] | undefined };
 
-/** What is wrong with one value, and where: the path of keys that leads to it. */
-export interface SettingIssue {
-  readonly path: readonly PropertyKey[];
-  /** The name itself is wrong, not its value. */
-  readonly isUnknownName: boolean;
-  readonly message: string;
-}
-
 /** Checks a partial set of settings; names that do not exist come with the nearest one that does. */
-export function checkSomeSettings(input: unknown): { readonly settings: SomeSettings } | { readonly issues: readonly SettingIssue[] } {
-  const result = trainSettingsSchema.partial().safeParse(input);
-  return result.success ? { settings: result.data } : { issues: result.error.issues.flatMap(describeIssue) };
-}
-
-function describeIssue(issue: z.core.$ZodIssue): SettingIssue[] {
-  if (issue.code !== "unrecognized_keys") return [{ path: issue.path, isUnknownName: false, message: issue.message }];
-  return issue.keys.map((key) => {
-    const nearest = nearestName(key, settingNames);
-    const hint = nearest === null ? "" : `; did you mean "${nearest}"?`;
-    return { path: [...issue.path, key], isUnknownName: true, message: `there is no setting "${key}"${hint}` };
-  });
-}
-
-/** `learningRate` as it is written on the command line: `--learning-rate`. */
-export function flagOf(name: string): string {
-  return `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+export function checkSomeSettings(input: unknown): CheckedSettings<SomeSettings> {
+  return checkSettings<SomeSettings>(trainSettingsSchema.partial(), settingNames, input);
 }

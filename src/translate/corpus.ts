@@ -2,9 +2,9 @@
 import { setImmediate } from "node:timers/promises";
 import type { AlpacaRecord } from "../data/alpaca.js";
 import type { JsonObject } from "../data/json-records.js";
+import { textHash } from "../endpoint/text-hash.js";
 import { PolypacaError } from "../errors.js";
 import { planText, type TextPlan } from "./plan-text.js";
-import { textHash } from "./text-hash.js";
 
 /** What is translated of a record. */
 export const translatedFields = ["instruction", "input", "output"] as const;

@@ -2,12 +2,14 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.js";
+import type { TokenUsage } from "../endpoint/request.js";
+import type { UsageMeter } from "../endpoint/usage.js";
 import type { Progress } from "../train/progress.js";
 import { askLive, collectBatches, type PendingBatches, type Question, submitBatches } from "./ask.js";
 import { collectGarbage } from "./collect-garbage.js";
 import { type AssembledRecord, assembleRecord, type Corpus, type PlannedRecord, segmentsOf, translatedFields } from "./corpus.js";
-import type { Journal } from "./journal.js";
-import type { LanguagePair, TokenUsage, TranslationProvider } from "./providers/provider.js";
+import type { TranslationJournal } from "./journal.js";
+import type { LanguagePair, TranslationProvider } from "./providers/provider.js";
 import {
   type FlaggedRecord,
   flagRecords,
@@ -17,7 +19,6 @@ import {
   type TranslatedRecord,
 } from "./quality.js";
 import type { TranslateEnvironment, TranslateSettings } from "./settings.js";
-import type { UsageMeter } from "./usage.js";
 import { writeLanguage } from "./write-language.js";
 
 export interface LanguageRun {
@@ -26,7 +27,7 @@ export interface LanguageRun {
   readonly environment: TranslateEnvironment;
   readonly corpus: Corpus;
   readonly pair: LanguagePair;
-  readonly journal: Journal;
+  readonly journal: TranslationJournal;
   readonly usage: UsageMeter;
   /** The language a text is written in. */
   readonly identify: (text: string) => string;
@@ -67,7 +68,7 @@ export async function runLanguage(run: LanguageRun): Promise<LanguageSummary> {
   collectGarbage();
   let checked = check(run);
   for (let turn = 1; turn <= settings.retry; turn++) {
-    const again = flaggedSegments(checked).filter((index) => journal.translations(corpus.hashes[index]!) <= turn);
+    const again = flaggedSegments(checked).filter((index) => journal.answers(corpus.hashes[index]!) <= turn);
     if (again.length === 0) continue;
     run.environment.note(
       `${run.pair.target}: ${again.length} segments of flagged records are asked for again (${turn} of ${settings.retry})`,
@@ -78,7 +79,10 @@ export async function runLanguage(run: LanguageRun): Promise<LanguageSummary> {
   return await writeFiles(run, checked, asking, reused);
 }
 
-function missingSegments({ hashes }: Corpus, journal: Journal): { readonly indices: readonly number[]; readonly reused: number } {
+function missingSegments(
+  { hashes }: Corpus,
+  journal: TranslationJournal,
+): { readonly indices: readonly number[]; readonly reused: number } {
   const indices = hashes.flatMap((hash, index) => (!journal.has(hash) ? [index] : []));
   return { indices, reused: hashes.length - indices.length };
 }
@@ -179,10 +183,10 @@ function check({ corpus, journal, pair, identify }: LanguageRun): Checked {
 /** Puts records together from the journal when they are looked at: all of a language at once would take 200 MB. */
 class Assembler {
   readonly #corpus: Corpus;
-  readonly #journal: Journal;
+  readonly #journal: TranslationJournal;
   #latest: { readonly planned: PlannedRecord; readonly record: AssembledRecord } | null = null;
 
-  constructor(corpus: Corpus, journal: Journal) {
+  constructor(corpus: Corpus, journal: TranslationJournal) {
     this.#corpus = corpus;
     this.#journal = journal;
   }
@@ -190,7 +194,7 @@ class Assembler {
   /** @param planned each of its segments has a translation */
   assemble(planned: PlannedRecord): AssembledRecord {
     if (this.#latest?.planned !== planned) {
-      const record = assembleRecord(planned, (index) => this.#journal.translation(this.#corpus.hashes[index]!)!);
+      const record = assembleRecord(planned, (index) => this.#journal.answer(this.#corpus.hashes[index]!)!.text);
       this.#latest = { planned, record };
     }
     return this.#latest.record;

@@ -1,8 +1,9 @@
 /** What `translate` is told, and what it is given. */
+
+import type { TokenPrices } from "../endpoint/usage.js";
 import type { Progress } from "../train/progress.js";
 import type { AskEnvironment } from "./ask.js";
 import type { SourceSettings } from "./source.js";
-import type { TokenPrices } from "./usage.js";
 
 export interface TranslateSettings extends SourceSettings {
   /** Language codes; each gets an `alpaca.<lang>.json`. */

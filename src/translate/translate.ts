@@ -3,17 +3,17 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.js";
 import { lockFolder } from "../checkpoint/folder-lock.js";
+import { type Usage, UsageMeter } from "../endpoint/usage.js";
 import { PolypacaError } from "../errors.js";
 import { comparableCode, FastTextModel, identifyLanguage, languageName, parseLanguageCode, undecided } from "../language-id/index.js";
 import { type PendingBatches, submitBatches } from "./ask.js";
 import { collectGarbage } from "./collect-garbage.js";
 import { type Corpus, planCorpus } from "./corpus.js";
-import { Journal } from "./journal.js";
+import { openTranslationJournal, type TranslationJournal } from "./journal.js";
 import { failedPath, type LanguageRun, type LanguageSummary, runLanguage } from "./language-run.js";
 import type { TranslationProvider } from "./providers/provider.js";
 import type { TranslateEnvironment, TranslateSettings } from "./settings.js";
 import { readSource, type SourceSettings } from "./source.js";
-import { type Usage, UsageMeter } from "./usage.js";
 
 /** `translate --json`. */
 export interface TranslateSummary {
@@ -130,9 +130,9 @@ async function languageIdentifier(
   };
 }
 
-function openJournal({ settings, provider, environment, sourceLanguage: source }: Work, target: string): Journal {
+function openJournal({ settings, provider, environment, sourceLanguage: source }: Work, target: string): TranslationJournal {
   const scope = { provider: provider.name, model: provider.model, source, target };
-  return Journal.open(journalPath(settings.out, target), scope, environment.now);
+  return openTranslationJournal(journalPath(settings.out, target), scope, environment.now);
 }
 
 /** Batches take hours: those of all languages are under way before the first is waited for. */

@@ -1,7 +1,8 @@
 import { Command } from "commander";
 import { describe, expect, it } from "vitest";
 import { registerTrain, trainFlags } from "../../src/cli/train.js";
-import { flagOf, settingNames } from "../../src/train/settings.js";
+import { flagOf } from "../../src/settings/check-settings.js";
+import { settingNames } from "../../src/train/settings.js";
 
 describe("train flags", () => {
   it("are exactly the settings, so that flags and YAML share names", () => {

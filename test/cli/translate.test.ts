@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { realDataDir, sampleDir, temporaryFolder } from "../data/data-folder.js";
-import { startChatServer } from "../translate/chat-server.js";
+import { startChatServer } from "../endpoint/chat-server.js";
 import { concurrency, killAndFinish, translateArguments } from "../translate/kill-runs.js";
 import { compile, runCli, startCli } from "./run-cli.js";
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { compile } from "../cli/run-cli.js";
 import { realDataDir, sampleDir } from "../data/data-folder.js";
-import type { Misbehaviour } from "../translate/chat-server.js";
+import type { Misbehaviour } from "../endpoint/chat-server.js";
 import { concurrency, type KillPlan, killAndFinish } from "../translate/kill-runs.js";
 
 const demo = join(realDataDir, "alpaca_zh_demo.json");

@@ -1,15 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { parseConfig } from "../../src/train/config-file.js";
+import { flagOf } from "../../src/settings/check-settings.js";
+import { parseConfig } from "../../src/settings/config-file.js";
+import { nearestName } from "../../src/settings/nearest-name.js";
 import { trainPresets } from "../../src/train/presets.js";
 import { resolveSettings } from "../../src/train/resolve-settings.js";
-import { checkSomeSettings, flagOf, type SomeSettings, trainSettingsSchema } from "../../src/train/settings.js";
-import { nearestName } from "../../src/train/suggest.js";
+import { checkSomeSettings, type SomeSettings, trainSettingsSchema } from "../../src/train/settings.js";
 
 const required = { model: "m", data: ["d.json"], out: "o" };
 
 function configError(text: string): string {
   try {
-    parseConfig(text, "run.yaml");
+    parseConfig(text, "run.yaml", checkSomeSettings);
   } catch (error) {
     return (error as Error).message;
   }
@@ -95,7 +96,7 @@ describe("resolveSettings", () => {
 describe("parseConfig", () => {
   it("reads camelCase settings, numbers in scientific notation and on/off as words", () => {
     const text = "method: lora\nlearningRate: 3e-4 # the study's\npacking: on\ndata: [a.json, b.json]\nwarmupSteps: 3%\nmaxSteps: null\n";
-    expect(parseConfig(text, "run.yaml")).toEqual({
+    expect(parseConfig(text, "run.yaml", checkSomeSettings)).toEqual({
       method: "lora",
       learningRate: 3e-4,
       packing: "on",
@@ -106,7 +107,7 @@ describe("parseConfig", () => {
   });
 
   it("takes an empty file as no settings", () => {
-    expect(parseConfig("# nothing yet\n", "run.yaml")).toEqual({});
+    expect(parseConfig("# nothing yet\n", "run.yaml", checkSomeSettings)).toEqual({});
   });
 
   it("names file, line and column of a typo and what was probably meant", () => {

@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { RequestFailure } from "../../src/endpoint/request.js";
 import { type CommandSettings, commandProvider } from "../../src/translate/providers/command.js";
-import { MisalignedAnswers, SegmentFailure, type TranslationSession } from "../../src/translate/providers/provider.js";
+import { MisalignedAnswers, type TranslationSession } from "../../src/translate/providers/provider.js";
 import { ask, type TestContext, testContext } from "./provider-context.js";
 
 let base: string;
@@ -126,7 +127,7 @@ describe("the command provider", () => {
 
   it("fails a segment with a line break, which would shift all that follow", async () => {
     const session = await open(lineProgram(upper));
-    await expect(ask(session, "a\nb")).rejects.toBeInstanceOf(SegmentFailure);
+    await expect(ask(session, "a\nb")).rejects.toBeInstanceOf(RequestFailure);
     session.abandon();
   });
 

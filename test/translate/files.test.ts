@@ -1,9 +1,10 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { RequestFailure } from "../../src/endpoint/request.js";
+import { textHash } from "../../src/endpoint/text-hash.js";
 import { filesProvider } from "../../src/translate/providers/files.js";
-import { SegmentFailure, type TranslationSession } from "../../src/translate/providers/provider.js";
-import { textHash } from "../../src/translate/text-hash.js";
+import type { TranslationSession } from "../../src/translate/providers/provider.js";
 import { temporaryFolder } from "../data/data-folder.js";
 import { ask, testContext } from "./provider-context.js";
 
@@ -23,7 +24,7 @@ describe("the files provider", () => {
     expect((await ask(session, "three")).text).toBe("kolme");
     expect((await ask(session, "two\u2028half")).text).toBe("kaksi\u2028puoli");
     expect((await ask(session, "one")).text).toBe("yksi");
-    await expect(ask(session, "four")).rejects.toBeInstanceOf(SegmentFailure);
+    await expect(ask(session, "four")).rejects.toBeInstanceOf(RequestFailure);
   });
 
   it("joins JSONL by id, in any order", async () => {

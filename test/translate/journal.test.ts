@@ -1,13 +1,13 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { Journal } from "../../src/translate/journal.js";
+import { openTranslationJournal, type TranslationJournal } from "../../src/translate/journal.js";
 import { temporaryFolder } from "../data/data-folder.js";
 
 const scope = { provider: "openai", model: "m", source: "en", target: "fi" };
 
-function open(path: string, more: Partial<typeof scope> = {}): Journal {
-  return Journal.open(path, { ...scope, ...more }, Date.now);
+function open(path: string, more: Partial<typeof scope> = {}): TranslationJournal {
+  return openTranslationJournal(path, { ...scope, ...more }, Date.now);
 }
 
 /** A journal of two translations, one failure and one request under way. */
@@ -15,8 +15,8 @@ async function written(): Promise<string> {
   const path = join(await temporaryFolder(), "journal.fi.jsonl");
   const journal = open(path);
   for (const hash of ["a", "b", "c", "d"]) journal.sent(hash);
-  journal.answered("b", "kaksi\n", { inputTokens: 41, outputTokens: 9 });
-  journal.answered("a", "yksi", null);
+  journal.answered("b", { text: "kaksi\n" }, { inputTokens: 41, outputTokens: 9 });
+  journal.answered("a", { text: "yksi" }, null);
   journal.failed("c", "refused");
   journal.close();
   return path;
@@ -26,10 +26,10 @@ describe("a journal", () => {
   it("has everything again after it was closed, or not closed", async () => {
     const path = await written();
     const journal = open(path);
-    expect([..."abcd"].map((hash) => journal.translation(hash))).toEqual(["yksi", "kaksi\n", undefined, undefined]);
+    expect([..."abcd"].map((hash) => journal.answer(hash)?.text)).toEqual(["yksi", "kaksi\n", undefined, undefined]);
     expect(journal.inFlight()).toEqual(["d"]);
-    journal.answered("d", "neljä", null);
-    expect(open(path).translation("d")).toBe("neljä"); // the first is still open, as after a kill
+    journal.answered("d", { text: "neljä" }, null);
+    expect(open(path).answer("d")?.text).toBe("neljä"); // the first is still open, as after a kill
     expect(open(path).inFlight()).toEqual([]);
     journal.close();
   });
@@ -38,17 +38,17 @@ describe("a journal", () => {
     const path = await written();
     for (const more of [{ model: "n" }, { provider: "command" }, { source: "de" }, { target: "sv" }]) {
       const other = open(path, more);
-      expect(other.translation("a")).toBeUndefined();
-      other.answered("a", JSON.stringify(more), null);
+      expect(other.answer("a")?.text).toBeUndefined();
+      other.answered("a", { text: JSON.stringify(more) }, null);
       other.close();
     }
     const again = open(path);
-    again.answered("e", "viisi", null);
+    again.answered("e", { text: "viisi" }, null);
     again.close();
-    expect(open(path).translation("a")).toBe("yksi");
-    expect(open(path).translation("e")).toBe("viisi");
-    expect(open(path, { model: "n" }).translation("a")).toBe('{"model":"n"}');
-    expect(open(path, { model: "n" }).translation("e")).toBeUndefined();
+    expect(open(path).answer("a")?.text).toBe("yksi");
+    expect(open(path).answer("e")?.text).toBe("viisi");
+    expect(open(path, { model: "n" }).answer("a")?.text).toBe('{"model":"n"}');
+    expect(open(path, { model: "n" }).answer("e")?.text).toBeUndefined();
   });
 
   it("gives a request the same key before and after it was sent and after a kill, and another one after a failure or an answer", async () => {
@@ -62,16 +62,16 @@ describe("a journal", () => {
     const second = journal.idempotencyKey("a");
     expect(open(path).idempotencyKey("a")).toBe(second);
     journal.sent("a");
-    journal.answered("a", "yksi", null);
-    expect(journal.translations("a")).toBe(1);
+    journal.answered("a", { text: "yksi" }, null);
+    expect(journal.answers("a")).toBe(1);
     const third = journal.idempotencyKey("a");
     expect(open(path).idempotencyKey("a")).toBe(third);
     journal.sent("a");
     expect(open(path).inFlight()).toEqual(["a"]);
-    expect(open(path).translation("a")).toBe("yksi");
-    journal.answered("a", "ensimmäinen", null);
-    expect(open(path).translation("a")).toBe("ensimmäinen");
-    expect(open(path).translations("a")).toBe(2);
+    expect(open(path).answer("a")?.text).toBe("yksi");
+    journal.answered("a", { text: "ensimmäinen" }, null);
+    expect(open(path).answer("a")?.text).toBe("ensimmäinen");
+    expect(open(path).answers("a")).toBe(2);
     expect(new Set([first, second, third, journal.idempotencyKey("a"), journal.idempotencyKey("b")]).size).toBe(5);
     expect(open(path, { target: "sv" }).idempotencyKey("a")).not.toBe(first);
     journal.close();
@@ -80,15 +80,15 @@ describe("a journal", () => {
   it.each([1, 5, 20])("loses only a last line that was cut %i bytes before its end, and goes on", async (bytes) => {
     const path = await written();
     const journal = open(path);
-    journal.answered("d", "汉字", null);
+    journal.answered("d", { text: "汉字" }, null);
     journal.close();
     const whole = readFileSync(path);
     writeFileSync(path, whole.subarray(0, whole.length - bytes));
     const again = open(path);
-    expect(again.translation("d")).toBeUndefined();
-    expect(again.translation("b")).toBe("kaksi\n");
+    expect(again.answer("d")?.text).toBeUndefined();
+    expect(again.answer("b")?.text).toBe("kaksi\n");
     expect(again.inFlight()).toEqual(["d"]);
-    again.answered("d", "汉字", null);
+    again.answered("d", { text: "汉字" }, null);
     again.close();
     expect(readFileSync(path).equals(whole)).toBe(true);
   });
@@ -108,27 +108,39 @@ describe("a journal", () => {
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 
+  it("is not made of a file that is something else, which stays as it is", async () => {
+    const path = join(await temporaryFolder(), "data.jsonl");
+    writeFileSync(path, '{"instruction":"Say hi."}');
+    expect(() => open(path)).toThrow(expect.objectContaining({ code: "BAD_RECORD", message: expect.stringMatching(/line 1: not a line/) }));
+    expect(readFileSync(path, "utf8")).toBe('{"instruction":"Say hi."}');
+    for (const cut of ["", "{", '{"provider":"op', "\0\0\0"]) {
+      writeFileSync(path, cut);
+      open(path).close();
+      expect(readFileSync(path, "utf8")).toBe("");
+    }
+  });
+
   it("forgets what came after a mark", async () => {
     const path = await written();
     const journal = open(path);
     const mark = journal.mark();
     journal.sent("d");
-    journal.answered("d", "wrong", null);
+    journal.answered("d", { text: "wrong" }, null);
     journal.discardSince(mark);
     journal.close();
-    expect(open(path).translation("d")).toBeUndefined();
-    expect(open(path).translation("a")).toBe("yksi");
+    expect(open(path).answer("d")?.text).toBeUndefined();
+    expect(open(path).answer("a")?.text).toBe("yksi");
   });
 
   it("reads lines that are longer than what it reads at a time", async () => {
     const path = await written();
     const long = "ä".repeat(1_500_000);
     const journal = open(path);
-    journal.answered("d", long, null);
-    journal.answered("e", "viisi", null);
+    journal.answered("d", { text: long }, null);
+    journal.answered("e", { text: "viisi" }, null);
     journal.close();
-    expect(open(path).translation("d")).toBe(long);
-    expect(open(path).translation("e")).toBe("viisi");
+    expect(open(path).answer("d")?.text).toBe(long);
+    expect(open(path).answer("e")?.text).toBe("viisi");
   });
 
   it("says which file cannot be made", async () => {

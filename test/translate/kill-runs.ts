@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { startCli } from "../cli/run-cli.js";
-import { type ChatServer, type ChatServerOptions, startChatServer } from "./chat-server.js";
+import { type ChatServer, type ChatServerOptions, startChatServer } from "../endpoint/chat-server.js";
 
 export const concurrency = 8;
 

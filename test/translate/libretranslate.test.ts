@@ -1,9 +1,9 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { defaultRetryPolicy } from "../../src/endpoint/retry.js";
 import { libreTranslateProvider } from "../../src/translate/providers/libretranslate.js";
 import type { TranslationSession } from "../../src/translate/providers/provider.js";
-import { defaultRetryPolicy } from "../../src/translate/providers/retry.js";
 import { ask, testContext } from "./provider-context.js";
 
 interface Reply {

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { RequestFailure } from "../../src/endpoint/request.js";
+import { defaultRetryPolicy } from "../../src/endpoint/retry.js";
 import { openAiBatchProvider } from "../../src/translate/providers/openai-batch.js";
-import { type BatchOutcome, SegmentFailure, type SegmentRequest } from "../../src/translate/providers/provider.js";
-import { defaultRetryPolicy } from "../../src/translate/providers/retry.js";
-import { type BatchServer, startBatchServer, textOf } from "./batch-server.js";
-import { translated } from "./chat-server.js";
+import type { BatchOutcome, SegmentRequest } from "../../src/translate/providers/provider.js";
+import { type BatchServer, startBatchServer, textOf } from "../endpoint/batch-server.js";
+import { translated } from "../endpoint/chat-server.js";
 import { type TestContext, testContext } from "./provider-context.js";
 
 const requests: readonly SegmentRequest[] = ["one", "two", "three", "four", "five"].map((text) => ({
@@ -29,7 +30,7 @@ function submit(
 /** Texts by key; null for failures. */
 async function outcomes(pending: AsyncIterable<BatchOutcome>): Promise<Record<string, string | null>> {
   const found: Record<string, string | null> = {};
-  for await (const { idempotencyKey, outcome } of pending) found[idempotencyKey] = outcome instanceof SegmentFailure ? null : outcome.text;
+  for await (const { idempotencyKey, outcome } of pending) found[idempotencyKey] = outcome instanceof RequestFailure ? null : outcome.text;
   return found;
 }
 

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { apiKeyFrom } from "../../src/endpoint/openai-client.js";
+import { RequestFailure } from "../../src/endpoint/request.js";
+import { defaultRetryPolicy } from "../../src/endpoint/retry.js";
 import { PolypacaError } from "../../src/errors.js";
-import { apiKeyFrom, type OpenAiSettings, openAiProvider } from "../../src/translate/providers/openai.js";
-import { SegmentFailure, type TranslationSession } from "../../src/translate/providers/provider.js";
-import { defaultRetryPolicy } from "../../src/translate/providers/retry.js";
-import { type ChatServer, type Misbehaviour, startChatServer, translated } from "./chat-server.js";
+import { type OpenAiSettings, openAiProvider } from "../../src/translate/providers/openai.js";
+import type { TranslationSession } from "../../src/translate/providers/provider.js";
+import { type ChatServer, type Misbehaviour, startChatServer, translated } from "../endpoint/chat-server.js";
 import { ask, type TestContext, testContext } from "./provider-context.js";
 
 const pair = { source: "en", target: "fi" };
@@ -98,8 +100,8 @@ describe("the openai provider", () => {
 
     const staying = await misbehavingFirst(99, { kind } as Misbehaviour);
     const failure = await ask(await open(staying), "text").catch((cause: unknown) => cause);
-    expect(failure).toBeInstanceOf(SegmentFailure);
-    expect((failure as SegmentFailure).message).toMatch(message);
+    expect(failure).toBeInstanceOf(RequestFailure);
+    expect((failure as RequestFailure).message).toMatch(message);
     expect(staying.requests).toHaveLength(3);
   });
 

@@ -1,6 +1,7 @@
-import type { ProviderContext, SegmentAnswer, TranslationSession } from "../../src/translate/providers/provider.js";
+import type { RequestContext } from "../../src/endpoint/request.js";
+import type { SegmentAnswer, TranslationSession } from "../../src/translate/providers/provider.js";
 
-export interface TestContext extends ProviderContext {
+export interface TestContext extends RequestContext {
   readonly notes: readonly string[];
   readonly controller: AbortController;
 }

@@ -2,13 +2,14 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
+import { RequestFailure } from "../../src/endpoint/request.js";
+import { defaultRetryPolicy } from "../../src/endpoint/retry.js";
 import { openAiProvider } from "../../src/translate/providers/openai.js";
-import { type LiveProvider, MisalignedAnswers, SegmentFailure, type SegmentRequest } from "../../src/translate/providers/provider.js";
-import { defaultRetryPolicy } from "../../src/translate/providers/retry.js";
+import { type LiveProvider, MisalignedAnswers, type SegmentRequest } from "../../src/translate/providers/provider.js";
 import type { TranslateEnvironment, TranslateSettings } from "../../src/translate/settings.js";
 import { exportSegments, translate, translateLockName } from "../../src/translate/translate.js";
 import { alpaca, sampleDir, temporaryFolder } from "../data/data-folder.js";
-import { type ChatServer, type Misbehaviour, startChatServer, translated } from "./chat-server.js";
+import { type ChatServer, type Misbehaviour, startChatServer, translated } from "../endpoint/chat-server.js";
 
 let out: string;
 let notes: string[];
@@ -40,7 +41,7 @@ function openAi({ url }: ChatServer): LiveProvider {
 
 /** A provider that answers at once by `answer`, and keeps what it was asked. */
 function instant(
-  answer: (request: SegmentRequest, target: string) => string | SegmentFailure,
+  answer: (request: SegmentRequest, target: string) => string | RequestFailure,
   more: Partial<LiveProvider> = {},
 ): LiveProvider & { readonly asked: SegmentRequest[] } {
   const asked: SegmentRequest[] = [];
@@ -59,7 +60,7 @@ function instant(
       translate: async (request) => {
         asked.push(request);
         const found = answer(request, target);
-        if (found instanceof SegmentFailure) throw found;
+        if (found instanceof RequestFailure) throw found;
         return { text: found, usage: null };
       },
       end: async () => {},
@@ -170,8 +171,8 @@ describe("translate", () => {
   it("does not write a language of which a segment failed, lists it, makes the others, and asks again under another key next time", async () => {
     const data = await dataOf([alpaca("Fine", "Bad thing", { id: "one" }), alpaca("Fine", "Good")]);
     let isMended = false;
-    const answer = (request: SegmentRequest, target: string): string | SegmentFailure =>
-      request.text === "Bad thing" && target === "fi" && !isMended ? new SegmentFailure("refused") : marked(request, target);
+    const answer = (request: SegmentRequest, target: string): string | RequestFailure =>
+      request.text === "Bad thing" && target === "fi" && !isMended ? new RequestFailure("refused") : marked(request, target);
     const provider = instant(answer);
     mkdirSync(out);
     writeFileSync(join(out, "alpaca.fi.json"), "of an earlier run");
@@ -200,7 +201,7 @@ describe("translate", () => {
 
   it("ends a run in which every segment fails, instead of trying all", async () => {
     const records = Array.from({ length: 100 }, (_, i) => alpaca(`Question ${i}`, `Answer ${i}`));
-    const provider = instant(() => new SegmentFailure("no answer within 60 s"), { concurrency: 2 });
+    const provider = instant(() => new RequestFailure("no answer within 60 s"), { concurrency: 2 });
     await expect(translate(settings(await dataOf(records)), provider, environment())).rejects.toMatchObject({
       code: "INCOMPLETE",
       message: expect.stringMatching(/the last 10 segments all failed.*no answer within 60 s/),

@@ -2,18 +2,17 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
+import { type RequestContext, RequestFailure } from "../../endpoint/request.js";
+import { assertGoing } from "../../endpoint/retry.js";
 import { PolypacaError } from "../../errors.js";
 import {
   type LanguagePair,
   type LiveProvider,
   MisalignedAnswers,
-  type ProviderContext,
   type SegmentAnswer,
-  SegmentFailure,
   type SegmentRequest,
   type TranslationSession,
 } from "./provider.js";
-import { assertGoing } from "./retry.js";
 
 export interface CommandSettings {
   /** For the shell; `{source}` and `{target}` stand for the language codes. */
@@ -59,7 +58,7 @@ type Program = ChildProcessByStdio<Writable, Readable, Readable>;
 class CommandSession implements TranslationSession {
   readonly #settings: CommandSettings;
   readonly #command: string;
-  readonly #context: ProviderContext;
+  readonly #context: RequestContext;
   /** Written to the program, oldest first. */
   readonly #inFlight: Waiting[] = [];
   /** Not yet written. */
@@ -73,7 +72,7 @@ class CommandSession implements TranslationSession {
   #said = "";
   #fault: Error | null = null;
 
-  constructor(settings: CommandSettings, pair: LanguagePair, context: ProviderContext) {
+  constructor(settings: CommandSettings, pair: LanguagePair, context: RequestContext) {
     this.#settings = settings;
     this.#command = settings.command.replaceAll("{source}", pair.source).replaceAll("{target}", pair.target);
     this.#context = context;
@@ -82,7 +81,7 @@ class CommandSession implements TranslationSession {
 
   async translate({ text }: SegmentRequest): Promise<SegmentAnswer> {
     assertGoing(this.#context.stop);
-    if (text.includes("\n")) throw new SegmentFailure("it contains a line break, which a program that reads lines cannot take");
+    if (text.includes("\n")) throw new RequestFailure("it contains a line break, which a program that reads lines cannot take");
     return await new Promise((resolve, reject) => {
       this.#queue.push({ text, resolve, reject });
       this.#feed();

@@ -2,9 +2,10 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { isJsonObject, readJsonRecords } from "../../data/json-records.js";
+import { RequestFailure } from "../../endpoint/request.js";
+import { textHash } from "../../endpoint/text-hash.js";
 import { PolypacaError } from "../../errors.js";
-import { textHash } from "../text-hash.js";
-import { type LanguagePair, type LiveProvider, SegmentFailure, type TranslationSession } from "./provider.js";
+import type { LanguagePair, LiveProvider, TranslationSession } from "./provider.js";
 
 export interface FilesSettings {
   /**
@@ -36,7 +37,7 @@ function session(translations: ReadonlyMap<string, string>, path: string): Trans
   return {
     translate: async ({ text }) => {
       const found = translations.get(textHash(text));
-      if (found === undefined) throw new SegmentFailure(`${path} has no translation of it`);
+      if (found === undefined) throw new RequestFailure(`${path} has no translation of it`);
       return { text: found, usage: null };
     },
     end: async () => {},

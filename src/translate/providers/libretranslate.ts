@@ -1,9 +1,11 @@
 /** LibreTranslate's HTTP interface (https://libretranslate.com/docs), the public one or a server of one's own. */
-import { postJson } from "./http-json.js";
-import { excerpt } from "./openai-chat.js";
-import type { LanguagePair, LiveProvider, ProviderContext, SegmentAnswer, SegmentRequest, TranslationSession } from "./provider.js";
-import { RateLimiter, type RateLimits } from "./rate-limit.js";
-import { BadAnswer, type HttpFault, type RetryPolicy, withRetries, withTimeout } from "./retry.js";
+
+import { excerpt } from "../../endpoint/chat-completion.js";
+import { postJson } from "../../endpoint/http-json.js";
+import { RateLimiter, type RateLimits } from "../../endpoint/rate-limit.js";
+import type { RequestContext } from "../../endpoint/request.js";
+import { BadAnswer, type HttpFault, type RetryPolicy, withRetries, withTimeout } from "../../endpoint/retry.js";
+import type { LanguagePair, LiveProvider, SegmentAnswer, SegmentRequest, TranslationSession } from "./provider.js";
 
 export interface LibreTranslateSettings extends Pick<RateLimits, "requestsPerMinute"> {
   /** Of the server: "http://127.0.0.1:5000". */
@@ -34,10 +36,10 @@ class LibreTranslateSession implements TranslationSession {
   readonly #settings: LibreTranslateSettings;
   readonly #url: string;
   readonly #pair: LanguagePair;
-  readonly #context: ProviderContext;
+  readonly #context: RequestContext;
   readonly #limiter: RateLimiter;
 
-  constructor(settings: LibreTranslateSettings, url: string, pair: LanguagePair, context: ProviderContext) {
+  constructor(settings: LibreTranslateSettings, url: string, pair: LanguagePair, context: RequestContext) {
     this.#settings = settings;
     this.#url = url;
     this.#pair = pair;

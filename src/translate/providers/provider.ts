@@ -1,5 +1,7 @@
 /** What translates: the interface between the runner, which plans, journals and writes, and whatever gives the translations. */
 
+import type { RequestContext, RequestFailure, TokenUsage } from "../../endpoint/request.js";
+
 export interface LanguagePair {
   readonly source: string;
   readonly target: string;
@@ -12,39 +14,10 @@ export interface SegmentRequest {
   readonly idempotencyKey: string;
 }
 
-export interface TokenUsage {
-  readonly inputTokens: number;
-  readonly outputTokens: number;
-}
-
 export interface SegmentAnswer {
   readonly text: string;
   /** null where the provider does not report it. */
   readonly usage: TokenUsage | null;
-}
-
-/** One segment has no translation, for good as far as this run goes. Whatever else a session throws ends the run. */
-export class SegmentFailure extends Error {
-  override readonly name = "SegmentFailure";
-  /** Of the answers that were paid for and could not be used. */
-  readonly usage: TokenUsage | null;
-
-  constructor(reason: string, options?: { readonly cause?: unknown; readonly usage?: TokenUsage | null }) {
-    super(reason, options);
-    this.usage = options?.usage ?? null;
-  }
-}
-
-export interface ProviderContext {
-  readonly note: (line: string) => void;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
-  /** Uniform in [0, 1): spreads retries. */
-  readonly random: () => number;
-  /** Aborted: the user stops. Nothing new is asked, waits between attempts end; what is under way may still come. */
-  readonly stop: AbortSignal;
-  /** Aborted: what is under way is dropped too. */
-  readonly abort: AbortSignal;
 }
 
 interface ProviderIdentity {
@@ -64,11 +37,11 @@ export interface LiveProvider extends ProviderIdentity {
   readonly concurrency: number;
   /** Segments that fail in turn, none being answered, after which the run ends: the next ones would fail too, and each costs time. */
   readonly mostFailuresInTurn: number;
-  open(pair: LanguagePair, context: ProviderContext): Promise<TranslationSession>;
+  open(pair: LanguagePair, context: RequestContext): Promise<TranslationSession>;
 }
 
 export interface TranslationSession {
-  /** @throws SegmentFailure where this segment has no translation; PolypacaError where going on makes no sense (`CANCELLED` when stopped) */
+  /** @throws RequestFailure where this segment has no translation; PolypacaError where going on makes no sense (`CANCELLED` when stopped) */
   translate(request: SegmentRequest): Promise<SegmentAnswer>;
   /**
    * Ends the session after the last answer.
@@ -98,14 +71,14 @@ export interface BatchProvider extends ProviderIdentity {
     scope: string,
     pair: LanguagePair,
     requests: readonly SegmentRequest[],
-    context: ProviderContext,
+    context: RequestContext,
   ): Promise<AsyncIterable<BatchOutcome>>;
 }
 
 /** What became of one request of a batch. */
 export interface BatchOutcome {
   readonly idempotencyKey: string;
-  readonly outcome: SegmentAnswer | SegmentFailure;
+  readonly outcome: SegmentAnswer | RequestFailure;
 }
 
 export type TranslationProvider = LiveProvider | BatchProvider;

@@ -1,7 +1,7 @@
 /** Asking a service again: which faults are worth it, how long to wait, and when to stop. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { PolypacaError } from "../../errors.js";
-import { type ProviderContext, SegmentFailure, type TokenUsage } from "./provider.js";
+import { PolypacaError } from "../errors.js";
+import { addUsage, type RequestContext, RequestFailure, type TokenUsage } from "./request.js";
 
 /** No usable answer arrived: refused connection, broken off, timed out. The request may have been carried out all the same. */
 export class ConnectionFault extends Error {
@@ -25,7 +25,7 @@ export class HttpFault extends Error {
   }
 }
 
-/** An answer came and is no translation: malformed, cut off, a refusal. It has been paid for. */
+/** An answer came and is of no use: malformed, cut off, a refusal. It has been paid for. */
 export class BadAnswer extends Error {
   override readonly name = "BadAnswer";
   readonly usage: TokenUsage | null;
@@ -51,7 +51,7 @@ export const defaultRetryPolicy: RetryPolicy = { maxRetries: 8, maxBadAnswers: 2
 export interface RetryHooks {
   /** Who is asked, for messages: "openai". */
   readonly who: string;
-  readonly context: ProviderContext;
+  readonly context: RequestContext;
   /** The service asked to wait. */
   readonly onPause?: (milliseconds: number) => void;
   /** @returns why no request can succeed (a key that is refused); null for errors of this request */
@@ -64,7 +64,7 @@ export interface RetryHooks {
  *
  * @param attempt `badAnswers` counts the unusable answers so far: a service that honours the idempotency key would repeat such an
  *   answer, so another key has to be derived from it; after faults the key stays
- * @throws SegmentFailure after the last retry, and for errors that repeating does not mend; PolypacaError `CANCELLED` when stopped,
+ * @throws RequestFailure after the last retry, and for errors that repeating does not mend; PolypacaError `CANCELLED` when stopped,
  *   `USAGE` where no request can succeed
  */
 export async function withRetries<T>(attempt: (badAnswers: number) => Promise<T>, policy: RetryPolicy, hooks: RetryHooks): Promise<T> {
@@ -81,7 +81,7 @@ export async function withRetries<T>(attempt: (badAnswers: number) => Promise<T>
       if (stop.aborted) throw cancelled(cause);
       if (cause instanceof BadAnswer) {
         lost = addUsage(lost, cause.usage);
-        if (badAnswers === policy.maxBadAnswers) throw new SegmentFailure(afterTurns(cause.message, badAnswers), { cause, usage: lost });
+        if (badAnswers === policy.maxBadAnswers) throw new RequestFailure(afterTurns(cause.message, badAnswers), { cause, usage: lost });
         badAnswers++;
         note(`${hooks.who}: ${cause.message}; asked again (${badAnswers} of ${policy.maxBadAnswers})`);
         continue;
@@ -97,11 +97,6 @@ export async function withRetries<T>(attempt: (badAnswers: number) => Promise<T>
       });
     }
   }
-}
-
-export function addUsage(a: TokenUsage | null, b: TokenUsage | null): TokenUsage | null {
-  if (a === null || b === null) return a ?? b;
-  return { inputTokens: a.inputTokens + b.inputTokens, outputTokens: a.outputTokens + b.outputTokens };
 }
 
 /** @throws PolypacaError `CANCELLED` */
@@ -126,7 +121,7 @@ function mayPass(cause: unknown): boolean {
 
 function failureOf(cause: unknown, turns: number, usage: TokenUsage | null): Error {
   if (!(cause instanceof ConnectionFault || cause instanceof HttpFault)) return PolypacaError.from(cause);
-  return new SegmentFailure(afterTurns(messageOf(cause), turns), { cause, usage });
+  return new RequestFailure(afterTurns(messageOf(cause), turns), { cause, usage });
 }
 
 function afterTurns(reason: string, turns: number): string {

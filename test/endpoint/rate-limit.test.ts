@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { RateLimiter, type Wait } from "../../src/translate/providers/rate-limit.js";
-import { retryAfterMs } from "../../src/translate/providers/retry.js";
+import { RateLimiter, type Wait } from "../../src/endpoint/rate-limit.js";
+import { retryAfterMs } from "../../src/endpoint/retry.js";
 
 const never = new AbortController().signal;
 

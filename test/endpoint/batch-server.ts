@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { onTestFinished } from "vitest";
-import { translated } from "./chat-server.js";
+import { type Task, translated } from "./chat-server.js";
 
 interface Batch {
   readonly id: string;
@@ -15,7 +15,7 @@ interface Batch {
 
 interface BatchRow {
   readonly custom_id: string;
-  readonly body: { readonly messages: readonly { readonly content: string }[] };
+  readonly body: { readonly messages: Parameters<Task["read"]>[0] };
 }
 
 export interface BatchServer {
@@ -33,8 +33,15 @@ export function textOf({ body }: BatchRow): string {
   return (JSON.parse(body.messages[1]!.content) as { readonly text: string }).text;
 }
 
-/** @param pageSize batches per page of the list */
-export async function startBatchServer({ pageSize = 1 } = {}): Promise<BatchServer> {
+/** Of the task that `startBatchServer` has where no other is given. */
+const translation: Task = {
+  read: (messages) => ({ text: (JSON.parse(messages[1]!.content) as { readonly text: string }).text, target: "x" }),
+  answer: (text, target) => JSON.stringify({ translation: translated(text, target) }),
+};
+
+/** @param options `pageSize`: batches per page of the list */
+export async function startBatchServer({ pageSize = 1, task = translation } = {}): Promise<BatchServer> {
+  const textIn = (row: BatchRow): string => task.read(row.body.messages).text;
   const files = new Map<string, string>();
   const batches: Batch[] = [];
   const addFile = (content: string): string => {
@@ -79,13 +86,13 @@ export async function startBatchServer({ pageSize = 1 } = {}): Promise<BatchServ
     ...{ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`, batches, rows },
     finish: (status = "completed", answers = () => true) => {
       for (const batch of batches.filter((one) => one.status === "in_progress")) {
-        const [good, bad] = [rows(batch).filter((row) => answers(textOf(row))), rows(batch).filter((row) => !answers(textOf(row)))];
+        const [good, bad] = [rows(batch).filter((row) => answers(textIn(row))), rows(batch).filter((row) => !answers(textIn(row)))];
         batch.status = status;
         // In another order than asked, which the API allows.
         batch.output_file_id = addFile(
           good
             .reverse()
-            .map((row) => answerLine(row))
+            .map((row) => answerLine(row, task))
             .join(""),
         );
         const errors = bad.map(({ custom_id }) => `${JSON.stringify({ custom_id, response: null, error: { code: "batch_expired" } })}\n`);
@@ -98,8 +105,9 @@ export async function startBatchServer({ pageSize = 1 } = {}): Promise<BatchServ
   };
 }
 
-function answerLine(row: BatchRow): string {
-  const message = { role: "assistant", content: JSON.stringify({ translation: translated(textOf(row), "x") }) };
+function answerLine(row: BatchRow, task: Task): string {
+  const { text, target } = task.read(row.body.messages);
+  const message = { role: "assistant", content: task.answer(text, target) };
   const body = { choices: [{ index: 0, message, finish_reason: "stop" }], usage: { prompt_tokens: 3, completion_tokens: 2 } };
   return `${JSON.stringify({ custom_id: row.custom_id, response: { status_code: 200, body }, error: null })}\n`;
 }

@@ -1,6 +1,6 @@
 /**
- * A real HTTP server on loopback that speaks OpenAI's chat protocol, translates by putting a sign before the text, counts what it
- * would charge for, and misbehaves on demand.
+ * A real HTTP server on loopback that speaks OpenAI's chat protocol, translates by putting a sign before the text (or does another
+ * task), counts what it would charge for, and misbehaves on demand.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -13,7 +13,19 @@ export type Misbehaviour =
   | { readonly kind: "hang" | "cut" | "cut in the body" | "stall in the body" }
   | {
       readonly kind: "not JSON" | "no choices" | "prose" | "refusal" | "refusal field" | "refusal in the translation" | "cut off" | "empty";
-    };
+    }
+  /** An unusable answer of any wording. */
+  | { readonly kind: "says"; readonly content: string };
+
+/** What the server is asked to do. */
+export interface Task {
+  readonly read: (messages: readonly { readonly role: string; readonly content: string }[]) => {
+    readonly text: string;
+    readonly target: string;
+  };
+  /** The good answer. */
+  readonly answer: (text: string, target: string) => string;
+}
 
 export interface ChatRequest {
   /** From 1. */
@@ -30,6 +42,8 @@ export interface ChatServerOptions {
   readonly honoursKeys?: boolean;
   readonly latencyMs?: number;
   readonly misbehave?: (request: ChatRequest) => Misbehaviour | null;
+  /** Default: translates. */
+  readonly task?: Task;
 }
 
 export interface ChatServer {
@@ -52,11 +66,20 @@ export function translated(text: string, target: string): string {
 
 const codes: Readonly<Record<string, string>> = { Finnish: "fi", German: "de", Spanish: "es", English: "en", Bulgarian: "bg" };
 
+const translation: Task = {
+  read: ([system, user]) => {
+    const { text } = JSON.parse(user!.content) as { readonly text: string };
+    return { text, target: codes[/ into (\w+)\./.exec(system!.content)![1]!]! };
+  },
+  answer: (text, target) => JSON.stringify({ note: "fields in any order", translation: translated(text, target) }),
+};
+
 /** The answer is good, whether or not it arrives. */
 const usable: ReadonlySet<string> = new Set(["none", "hang", "cut", "cut in the body", "stall in the body"]);
 
 /** Listens until the test has finished. */
 export async function startChatServer(options: ChatServerOptions = {}): Promise<ChatServer> {
+  const { task = translation } = options;
   const requests: ChatRequest[] = [];
   const answers = new Map<string, string>();
   let charged = 0;
@@ -66,7 +89,7 @@ export async function startChatServer(options: ChatServerOptions = {}): Promise<
   });
 
   async function answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-    const request = readRequest(requests.length + 1, incoming, await bodyOf(incoming));
+    const request = readRequest(requests.length + 1, incoming, await bodyOf(incoming), task);
     requests.push(request);
     await sleep(options.latencyMs ?? 0);
     const misbehaviour = options.misbehave?.(request) ?? null;
@@ -79,7 +102,7 @@ export async function startChatServer(options: ChatServerOptions = {}): Promise<
     const kind = misbehaviour?.kind ?? "none";
     if (known === undefined) charged++;
     if (known === undefined && !usable.has(kind)) unusable++;
-    const body = known ?? completion(request, kind);
+    const body = known ?? completion(request, task, misbehaviour);
     answers.set(request.key, body);
     send(outgoing, body, kind);
   }
@@ -106,21 +129,21 @@ async function bodyOf(incoming: IncomingMessage): Promise<Readonly<Record<string
   return JSON.parse(Buffer.concat(chunks).toString()) as Record<string, unknown>;
 }
 
-function readRequest(number: number, { headers }: IncomingMessage, body: ChatRequest["body"]): ChatRequest {
-  const [system, user] = body.messages as readonly { readonly content: string }[];
-  const { text } = JSON.parse(user!.content) as { readonly text: string };
-  const target = codes[/ into (\w+)\./.exec(system!.content)![1]!]!;
-  return { number, key: String(headers["idempotency-key"]), authorization: String(headers.authorization), text, target, body };
+function readRequest(number: number, { headers }: IncomingMessage, body: ChatRequest["body"], task: Task): ChatRequest {
+  const question = task.read(body.messages as Parameters<Task["read"]>[0]);
+  return { number, key: String(headers["idempotency-key"]), authorization: String(headers.authorization), ...question, body };
 }
 
 /** Fields in another order than OpenAI's, which must not matter. */
-function completion({ text, target }: ChatRequest, kind: Misbehaviour["kind"] | "none"): string {
+function completion({ text, target }: ChatRequest, task: Task, misbehaviour: Misbehaviour | null): string {
+  const kind = misbehaviour?.kind ?? "none";
   if (kind === "not JSON") return '{"choices": [';
   if (kind === "no choices") return JSON.stringify({ message: "all is well" });
   const refusal = "I'm sorry, but I can't assist with that.";
-  const good = JSON.stringify({ note: "fields in any order", translation: translated(text, target) });
+  const good = task.answer(text, target);
   const contents: Partial<Record<typeof kind, string>> = {
     ...{ prose: translated(text, target), refusal, "cut off": good.slice(0, -3), empty: '{"translation": " "}' },
+    ...(misbehaviour?.kind === "says" && { says: misbehaviour.content }),
     "refusal in the translation": JSON.stringify({ translation: refusal }),
   };
   const isWithheld = kind === "refusal field";

@@ -1,4 +1,4 @@
-import type { TokenUsage } from "./providers/provider.js";
+import type { TokenUsage } from "./request.js";
 
 /** Per million tokens, in any currency. */
 export interface TokenPrices {

@@ -1,26 +1,33 @@
-/** Reads `train --config`: YAML with strict keys, every complaint with file, line and column. */
+/** Reads a `--config` file: YAML with strict keys, every complaint with file, line and column. */
 import { readFile } from "node:fs/promises";
 import { isMap, isScalar, LineCounter, type Node, parseDocument } from "yaml";
 import { PolypacaError } from "../errors.js";
-import { checkSomeSettings, type SettingIssue, type SomeSettings } from "./settings.js";
+import type { CheckedSettings, SettingIssue } from "./check-settings.js";
 
 /**
- * Settings of a YAML file; relative paths in it are relative to the working directory, as on the command line.
+ * Settings of a YAML file, none for an empty one; relative paths in it are relative to the working directory, as on the command line.
  *
  * @throws PolypacaError `NOT_FOUND` or `IO` where the file cannot be read, `BAD_CONFIG` with every error found in it
  */
-export async function readConfigFile(file: string): Promise<SomeSettings> {
+export async function readConfigFile<Settings extends object>(
+  file: string,
+  check: (input: unknown) => CheckedSettings<Settings>,
+): Promise<Settings | Record<string, never>> {
   let text: string;
   try {
     text = await readFile(file, "utf8");
   } catch (cause) {
     throw new PolypacaError(PolypacaError.from(cause).code, `--config ${file}: cannot be read (${(cause as Error).message}).`, { cause });
   }
-  return parseConfig(text, file);
+  return parseConfig(text, file, check);
 }
 
 /** @throws PolypacaError `BAD_CONFIG` */
-export function parseConfig(text: string, file: string): SomeSettings {
+export function parseConfig<Settings extends object>(
+  text: string,
+  file: string,
+  check: (input: unknown) => CheckedSettings<Settings>,
+): Settings | Record<string, never> {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines });
   const at = (offset: number): string => {
@@ -34,7 +41,7 @@ export function parseConfig(text: string, file: string): SomeSettings {
   if (root === null) return {};
   if (!isMap(root)) refuse([`${at(root.range[0])}: expected settings as "name: value" lines.`]);
 
-  const checked = checkSomeSettings(document.toJS());
+  const checked = check(document.toJS());
   if ("settings" in checked) return checked.settings;
   return refuse(checked.issues.map((issue) => `${at(offsetOf(root, issue))}: ${describe(issue)}`));
 }
