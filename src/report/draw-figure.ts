@@ -73,20 +73,20 @@ function gridOf({ form, panels }: Figure, top: number): Grid {
   const count = panels.length;
   const groups = Math.max(...panels.map(({ ticks }) => ticks.length));
   const columns = form === "bars" ? barColumns(count, groups) : count === 1 ? 1 : count === 2 || count === 4 ? 2 : 3;
-  const height = { 1: 230, 2: 175, 3: 165 }[columns];
+  const height = columns === 1 ? (count > 3 ? 130 : 230) : columns === 2 ? 175 : 165;
   return { top, columns, rows: Math.ceil(count / columns), width: (page.width - page.margin - yLabelWidth) / columns, height };
 }
 
 /** Groups of bars need room for their labels. */
 function barColumns(panels: number, groups: number): 1 | 2 | 3 {
-  if (panels === 1 || groups > 6) return 1;
+  if (panels === 1 || groups > 5) return 1;
   return groups > 2 || panels === 2 || panels === 4 ? 2 : 3;
 }
 
 function drawPanel(svg: SvgDocument, figure: Figure, index: number, grid: Grid, conditions: readonly string[], styles: Styles): SvgNode {
   const panel = figure.panels[index]!;
   const { width, height } = grid;
-  const frame: PanelFrame = { width, height, left: 34, right: 8, top: 20, bottom: figure.form === "bars" ? 36 : 26 };
+  const frame: PanelFrame = { width, height, left: 30, right: 6, top: 20, bottom: figure.form === "bars" ? 36 : 26 };
   const plotted = Plot.plot({
     ...{ document: svg.document, className: "plot", width, height },
     ...{ marginLeft: frame.left, marginRight: frame.right, marginTop: frame.top, marginBottom: frame.bottom },
@@ -97,5 +97,10 @@ function drawPanel(svg: SvgDocument, figure: Figure, index: number, grid: Grid, 
   const title = { class: "panel-title", x: frame.left, y: 13, "text-anchor": "start", "font-size": page.text, "font-weight": "bold" };
   const marks = plotted.childNodes.filter(({ localName }) => localName !== "style"); // for browsers, by a selector that converters lack
   const inherited = { "font-size": page.small, "text-anchor": "middle" };
-  return svg.node("g", { class: "panel", transform: `translate(${x},${y})`, ...inherited }, svg.text(panel.title, title), ...marks);
+  return svg.node(
+    "g",
+    { class: "panel", transform: `translate(${x},${y})`, ...inherited },
+    svg.text(shorten(panel.title, width - frame.left, page.text), title),
+    ...marks,
+  );
 }

@@ -51,8 +51,9 @@ export function drawLegend(
     },
     marks: [...places.flatMap((place) => place.entry.sample(place.x, place.y)), labels],
   }) as unknown as SvgNode;
+  const inherited = { "font-size": fontSize, "text-anchor": "middle" };
   const marks = plotted.childNodes.filter(({ localName }) => localName !== "style");
-  return { node: svg.node("g", { class: "legend", transform: `translate(${x},${y})` }, ...marks), height };
+  return { node: svg.node("g", { class: "legend", transform: `translate(${x},${y})`, ...inherited }, ...marks), height };
 }
 
 function conditionEntry(figure: Figure, condition: string, styles: Styles): Entry {

@@ -3,7 +3,7 @@ import * as Plot from "@observablehq/plot";
 import type { ConditionStyle } from "./condition-styles.js";
 import type { Figure, Panel, Point } from "./figure.js";
 import type { SvgDocument, SvgNode } from "./svg-document.js";
-import { textWidth } from "./text-width.js";
+import { shorten, textWidth } from "./text-width.js";
 
 /** Of a panel with its margins, in units of the picture. */
 export interface PanelFrame {
@@ -30,7 +30,7 @@ const gridColor = "#d5d9de";
 const noLabel = { label: null } as const;
 
 /** Lines of different conditions are this many units apart, so that their whiskers do not cover each other. */
-const lineOffset = 3;
+const lineOffset = 2.5;
 
 function lines(figure: Figure, panel: Panel, frame: PanelFrame, conditions: readonly string[], styles: Styles): PanelOptions {
   const domain = sizeDomain(panel);
@@ -41,45 +41,46 @@ function lines(figure: Figure, panel: Panel, frame: PanelFrame, conditions: read
   return {
     x: { type: "log", domain, ...noLabel },
     y: { type: figure.y.scale, domain: [figure.y.low, figure.y.high], ...noLabel },
-    marks: [...axes(figure, panel, labelledTicks(panel, domain, frame), 10), ...marks],
+    marks: [...axes(figure, sizeLabels(panel, domain, frame), 10), ...marks],
   };
 }
 
+/** Before the first and after the last size, as a share of the distance between them. */
+const sizePadding = 0.05;
+
 function sizeDomain({ ticks }: Panel): readonly [number, number] {
   const [first, last] = [ticks[0]!.at, ticks.at(-1)!.at];
-  const padding = (last / first) ** 0.08;
+  const padding = (last / first) ** sizePadding;
   return [first / padding, last * padding];
 }
 
-/** The ticks whose labels have room: the largest, the smallest, then the others in order. */
-function labelledTicks({ ticks }: Panel, [low, high]: readonly [number, number], { width, left, right }: PanelFrame): Set<number> {
+/** Labels by tick; none where there is no room: the largest comes first, then from the smallest on. */
+function sizeLabels(
+  { ticks }: Panel,
+  [low, high]: readonly [number, number],
+  { width, left, right }: PanelFrame,
+): ReadonlyMap<number, string> {
   const placed: { readonly at: number; readonly from: number; readonly to: number }[] = [];
   for (const { at, label } of [ticks.at(-1)!, ...ticks.slice(0, -1)]) {
     const center = (Math.log(at / low) / Math.log(high / low)) * (width - left - right);
-    const half = textWidth(label, 10) / 2 + 1;
+    const half = textWidth(label, 10) / 2 + 1.5;
     const [from, to] = [center - half, center + half];
     if (placed.every((other) => to <= other.from || from >= other.to)) placed.push({ at, from, to });
   }
-  return new Set(placed.map(({ at }) => at));
+  const labelled = new Set(placed.map(({ at }) => at));
+  return new Map(ticks.map(({ at, label }) => [at, labelled.has(at) ? label : ""]));
 }
 
-function axes(figure: Figure, { ticks }: Panel, labelled: ReadonlySet<number>, fontSize: number): Plot.Markish[] {
-  const { scale, low, high } = figure.y;
-  const yTicks = scale === "log" ? powersOfTen(low, high) : undefined;
-  const yLabel = (value: number): string => (scale === "log" && value === low && hasZeros(figure) ? "0" : String(value));
-  const labels = new Map(ticks.map(({ at, label }) => [at, labelled.has(at) ? label : ""]));
-  const grid = { stroke: gridColor, strokeOpacity: 1 };
+/** Labels are given as text: d3 thins out the labels of log scales by rules of its own. */
+function axes(figure: Figure, labels: ReadonlyMap<number, string>, fontSize: number): Plot.Markish[] {
+  const { low, ticks: yTicks } = figure.y;
+  const zeros = hasZeros(figure);
   return [
-    yTicks ? Plot.gridY(yTicks, grid) : Plot.gridY({ ...grid, ticks: 5 }),
-    yTicks ? Plot.axisY(yTicks, { tickFormat: yLabel, tickSize: 3, ...noLabel }) : Plot.axisY({ ticks: 5, tickSize: 3, ...noLabel }),
-    Plot.axisX([...labels.keys()], { tickFormat: (at: number) => labels.get(at), tickSize: 3, fontSize, ...noLabel }),
+    Plot.gridY(yTicks, { stroke: gridColor, strokeOpacity: 1 }),
+    Plot.axisY(yTicks, { text: (value: number) => (value === low && zeros ? "0" : String(value)), tickSize: 3, ...noLabel }),
+    Plot.axisX([...labels.keys()], { text: (at: number) => labels.get(at)!, tickSize: 3, fontSize, ...noLabel }),
     Plot.ruleY([low], { strokeWidth: 1, className: "x-line" }),
   ];
-}
-
-function powersOfTen(low: number, high: number): number[] {
-  const first = Math.round(Math.log10(low));
-  return Array.from({ length: Math.round(Math.log10(high)) - first + 1 }, (_, index) => Number(`1e${first + index}`));
 }
 
 /** Whether something is drawn at the floor of a log axis. */
@@ -142,10 +143,16 @@ function whisker({ color }: ConditionStyle) {
 /** Share of the room of a group of bars that the bars take. */
 const groupWidth = 0.84;
 
-export function barLabelSize(panel: Panel, { width, left, right }: PanelFrame): number {
-  const room = (width - left - right) / panel.ticks.length - 3;
-  const widest = Math.max(...panel.ticks.flatMap(({ label }) => label.split("\n").map((line) => textWidth(line, 1))));
-  return Math.max(8, Math.min(10, room / widest));
+/** Labels of groups shrink where they have to, and are cut at the smallest size. */
+function barLabels(
+  { ticks }: Panel,
+  { width, left, right }: PanelFrame,
+): { readonly labels: ReadonlyMap<number, string>; readonly fontSize: number } {
+  const room = (width - left - right) / ticks.length - 2;
+  const widest = Math.max(...ticks.flatMap(({ label }) => label.split("\n").map((line) => textWidth(line, 1))));
+  const fontSize = Math.max(8.5, Math.min(10, room / widest));
+  const fit = (label: string): string => label.split("\n").map((line) => shorten(line, room, fontSize)).join("\n"); // biome-ignore format: short
+  return { labels: new Map(ticks.map(({ at, label }) => [at, fit(label)])), fontSize };
 }
 
 function bars(figure: Figure, panel: Panel, frame: PanelFrame, conditions: readonly string[], styles: Styles): PanelOptions {
@@ -160,11 +167,11 @@ function bars(figure: Figure, panel: Panel, frame: PanelFrame, conditions: reado
     }));
     return barMarks(figure, condition, drawn, styles.get(condition)!);
   });
-  const labelled = new Set(panel.ticks.map(({ at }) => at));
+  const { labels, fontSize } = barLabels(panel, frame);
   return {
     x: { type: "linear", domain: [-0.5, panel.ticks.length - 0.5], ...noLabel },
     y: { type: "linear", domain: [figure.y.low, figure.y.high], ...noLabel },
-    marks: [...axes(figure, panel, labelled, barLabelSize(panel, frame)), ...marks],
+    marks: [...axes(figure, labels, fontSize), ...marks],
   };
 }
 
@@ -178,7 +185,7 @@ function barMarks(figure: Figure, condition: string, drawn: readonly Bar[], styl
   const name = classOf(condition);
   const present = drawn.filter(({ value }) => value !== null);
   const above = { x: "center", y: (bar: Bar) => bar.high ?? bar.value, text: () => "*", dy: -4, fontSize: 12, fontWeight: "bold" } as const;
-  const missing = { x: "center", y: () => figure.y.low, text: () => "–", dy: -5 } as const;
+  const missing = { x: "center", y: () => figure.y.low, text: () => "–", dy: -5, fontWeight: "bold" } as const;
   return [
     Plot.rectY(present, { ...{ x1: "x1", x2: "x2", y1: () => 0, y2: "value", className: `bar-${name}` }, ...barPaint(figure, style) }),
     Plot.ruleX(present.filter(hasInterval), { ...{ x: "center", y1: "low", y2: "high", strokeWidth: 1, className: `whisker-${name}` } }),

@@ -1,4 +1,5 @@
 /** What a figure is, before it is drawn. */
+import type { AxisScale } from "./axis-ends.js";
 
 export interface Figure {
   /** Stem of its files. */
@@ -8,7 +9,7 @@ export interface Figure {
   readonly form: "lines" | "bars";
   readonly x: { readonly label: string };
   /** Shared by the panels. On a log scale, zero is drawn at `low`. */
-  readonly y: { readonly label: string; readonly scale: "linear" | "log"; readonly low: number; readonly high: number };
+  readonly y: AxisScale & { readonly label: string; readonly scale: "linear" | "log" };
   readonly panels: readonly Panel[];
   /** Below the panels. */
   readonly notes: readonly string[];

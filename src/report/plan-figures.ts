@@ -1,8 +1,9 @@
 /** From scores to the study's figures, as data. Pure. */
+import { PolypacaError } from "../errors.js";
 import { groupBy } from "../evaluate/group-by.js";
 import { describeRule } from "../evaluate/language-match.js";
 import { ratingScale } from "../evaluate/read-judgements.js";
-import { logAxis, scoreAxisEnd } from "./axis-ends.js";
+import { logAxis, scoreAxis } from "./axis-ends.js";
 import { orderConditions } from "./condition-styles.js";
 import type { Figure, Panel, Point, Series } from "./figure.js";
 import { type MeasureOf, pointAt, refuseRivals, robustnessOver, scoreIn } from "./measures.js";
@@ -33,7 +34,8 @@ export interface PlanOptions {
  *
  * Untuned models (method "base") stand in the figures of every method, as condition "untuned".
  *
- * @throws PolypacaError `BAD_DATA` for systems whose place is not known or taken twice; see {@link describeSystems}, {@link refuseRivals}
+ * @throws PolypacaError `BAD_DATA` for systems whose place is not known or taken twice (see {@link describeSystems} and
+ *   {@link refuseRivals}); `USAGE` for a `familySize` that no model has
  */
 export function planFigures(scores: Scores, { catalog = emptyCatalog, familySize = null }: PlanOptions = {}): FigurePlan {
   const systems = describeSystems(scores.systems, catalog);
@@ -95,7 +97,8 @@ function ofFamily(systems: readonly DescribedSystem[], family: string): Describe
 }
 
 function familiesOf(systems: readonly DescribedSystem[]): string[] {
-  return [...new Set(systems.map(({ family }) => family))].sort();
+  const key = (family: string): string => `${family.toLowerCase()} ${family}`;
+  return [...new Set(systems.map(({ family }) => family))].sort((a, b) => (key(a) < key(b) ? -1 : 1));
 }
 
 function sizesOf(systems: readonly DescribedSystem[]): number[] {
@@ -119,7 +122,7 @@ function scoreFigures(group: LineGroup, context: Context): Figure[] {
       return {
         ...{ name: `${stem}-${fileName(method)}-${fileName(family)}`, form: "lines", panels },
         title: `${family}, ${methodName(method)}: score by model size, ${of}`,
-        ...{ x: { label: sizeLabel }, y: scoreAxis(languages, context), notes: [...intervalNotes(context, panels), ruleNote(context)] },
+        ...{ x: { label: sizeLabel }, y: scoreAxisOf(languages, context), notes: [...intervalNotes(context, panels), ruleNote(context)] },
       };
     });
 }
@@ -129,12 +132,11 @@ const sizeLabel = "model size (parameters, log scale)";
 function robustnessFigure(groups: readonly LineGroup[], context: Context): Figure {
   const measureOf = robustnessOver(context.scores.seenLanguages);
   const panels = groups.map(({ method, family, systems }) => linesPanel(`${family}, ${methodName(method)}`, systems, measureOf));
-  const [low, high] = logAxis(pointsOf(panels));
   const over = `Mean over ${context.seen.join(", ")}; smaller is more robust.`;
   return {
     ...{ name: "robustness", form: "lines", panels },
     ...{ title: "Language robustness: drop of the score by language identification", x: { label: sizeLabel } },
-    ...{ y: { label: "mean drop (points, log scale)", scale: "log", low, high } },
+    ...{ y: { label: "mean drop (points, log scale)", scale: "log", ...logAxis(pointsOf(panels)) } },
     notes: [over, ...intervalNotes(context, panels), ruleNote(context)],
   };
 }
@@ -150,15 +152,14 @@ function linesPanel(title: string, systems: readonly DescribedSystem[], measureO
       ),
     ),
   );
-  return { title, series, ticks: sizes.map((at) => ({ at, label: formatParameters(at) })) };
+  const present = series.filter(({ points }) => points.some(({ value }) => value !== null)); // an empty line would only be in the legend
+  return { title, series: present, ticks: sizes.map((at) => ({ at, label: formatParameters(at) })) };
 }
 
-/** A series per condition; what no system has a value for is left out. */
+/** A series per condition. */
 function seriesOf(systems: readonly DescribedSystem[], pointsOfCondition: (systems: readonly DescribedSystem[]) => Point[]): Series[] {
   const byCondition = groupBy(systems, ({ condition }) => condition);
-  return orderConditions(byCondition.keys())
-    .map((condition) => ({ condition, points: pointsOfCondition(byCondition.get(condition)!) }))
-    .filter(({ points }) => points.some(({ value }) => value !== null));
+  return orderConditions(byCondition.keys()).map((condition) => ({ condition, points: pointsOfCondition(byCondition.get(condition)!) }));
 }
 
 function familiesFigure(method: string, familySize: number | null, context: Context): Figure {
@@ -181,7 +182,7 @@ function familiesFigure(method: string, familySize: number | null, context: Cont
   const leftOut = left.length > 0 ? [`Left out, having no model of about that size: ${left.join(", ")}.`] : [];
   return {
     ...{ name: `families-${fileName(method)}`, form: "bars", panels, title: `${methodName(method)}: score by model family` },
-    ...{ x: { label: "model family and size (parameters)" }, y: scoreAxis(languages, context) },
+    ...{ x: { label: "model family and size (parameters)" }, y: scoreAxisOf(languages, context) },
     notes: [...leftOut, ...intervalNotes(context, panels), ruleNote(context)],
   };
 }
@@ -205,6 +206,10 @@ function comparableModels(
   // Of sizes that as many families have, the last and therefore the largest.
   const chosen = size ?? sizesOf(systems).reduce((best, candidate) => (nearest(candidate).size >= nearest(best).size ? candidate : best));
   const sizes = nearest(chosen);
+  if (sizes.size === 0) {
+    const known = sizesOf(systems).map(formatParameters).join(", ");
+    throw new PolypacaError("USAGE", `--family-size: there is no model of about ${formatParameters(chosen)} parameters, only ${known}.`);
+  }
   return {
     models: [...sizes].map(([family, parameters]) => ofFamily(systems, family).filter((system) => system.parameters === parameters)),
     left: families.filter((family) => !sizes.has(family)),
@@ -212,7 +217,7 @@ function comparableModels(
 }
 
 /** One axis for all methods and families, so that figures can be laid side by side. */
-function scoreAxis(languages: readonly string[], { systems }: Context): Figure["y"] {
+function scoreAxisOf(languages: readonly string[], { systems }: Context): Figure["y"] {
   const cells = systems.flatMap((system) =>
     languages.flatMap((language) => (Object.hasOwn(system.languages, language) ? [system.languages[language]!] : [])),
   );
@@ -220,7 +225,7 @@ function scoreAxis(languages: readonly string[], { systems }: Context): Figure["
   const best = ratingScale.max * Math.max(...counts);
   const ends = cells.flatMap(({ score, interval }) => [score, ...(interval ?? [])]);
   const label = counts.length === 1 ? `score (${counts[0]} prompts: 0 to ${best})` : "score (sum over the prompts)";
-  return { label, scale: "linear", low: 0, high: scoreAxisEnd(Math.max(...ends), best) };
+  return { label, scale: "linear", ...scoreAxis(Math.max(...ends), best) };
 }
 
 function pointsOf(panels: readonly Panel[]): Point[] {
@@ -244,9 +249,17 @@ function methodName(method: string): string {
   return { lora: "LoRA", fft: "FFT", base: "untuned models" }[method] ?? method;
 }
 
-/** "English"; a code that has no name stands for itself. */
+/** English names of the study's languages; Intl's differ by version ("Bengali", "Bangla"), and pictures should not. */
+const languageNames: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    ...{ bg: "Bulgarian", bn: "Bengali", cs: "Czech", de: "German", en: "English", es: "Spanish", fi: "Finnish", fr: "French" },
+    ...{ hi: "Hindi", no: "Norwegian", pt: "Portuguese", ru: "Russian", zh: "Chinese" },
+  }),
+);
+
+/** Other codes stand for themselves. */
 function languageName(code: string): string {
-  return new Intl.DisplayNames("en", { type: "language", fallback: "code" }).of(code) ?? code;
+  return languageNames.get(code) ?? code;
 }
 
 /** For file names: "Baichuan-2" is baichuan-2. */

@@ -58,7 +58,9 @@ export function parseScores(content: string, file: string): Scores {
   try {
     value = JSON.parse(content);
   } catch (cause) {
-    throw new PolypacaError("BAD_DATA", `${file}: not valid JSON (${(cause as Error).message}). ${advice}`, { cause });
+    throw new PolypacaError("BAD_DATA", `${file}: not valid JSON (${(cause as Error).message.replaceAll(/\s+/g, " ")}). ${advice}`, {
+      cause,
+    });
   }
   const parsed = scoreReport.safeParse(value);
   if (parsed.success) return parsed.data;

@@ -3,8 +3,13 @@
 /** Mean width of its letters, in ems. */
 const letterWidth = 0.6;
 
+/** What sizes such as 560M and 1.1B are made of, which stand close to each other on axes. */
+const knownWidths: ReadonlyMap<string, number> = new Map(
+  Object.entries({ ".": 0.32, M: 0.87, B: 0.69, K: 0.66, ...Object.fromEntries([..."0123456789"].map((digit) => [digit, 0.64])) }),
+);
+
 export function textWidth(text: string, fontSize: number): number {
-  return [...text].length * letterWidth * fontSize;
+  return [...text].reduce((sum, letter) => sum + (knownWidths.get(letter) ?? letterWidth), 0) * fontSize;
 }
 
 /** Lines no wider than `width`, where words allow. */

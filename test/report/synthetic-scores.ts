@@ -27,9 +27,18 @@ export function reportOf(systems: readonly SyntheticSystem[], resamples = 100): 
   return score(inputOf(rows, { seenLanguages, resamples }), identifier);
 }
 
-function rowsOf({ model, method, condition, seed = null, cells, system = [model, method, condition, seed].join(" ") }: SyntheticSystem): Rows {
+function rowsOf({
+  model,
+  method,
+  condition,
+  seed = null,
+  cells,
+  system = [model, method, condition, seed].join(" "),
+}: SyntheticSystem): Rows {
   const place = { file: "synthetic.jsonl", index: 0, line: 1, column: 1 };
-  const ratings = Object.entries(cells).flatMap(([language, codes]) => codes.map((code, index) => ({ language, code, id: String(index + 1) })));
+  const ratings = Object.entries(cells).flatMap(([language, codes]) =>
+    codes.map((code, index) => ({ language, code, id: String(index + 1) })),
+  );
   return {
     responses: ratings.map(({ language, code, id }) => ({
       ...response(system, language, id, `${code.endsWith("x") ? (language === "en" ? "fr" : "en") : language}: yes`),
