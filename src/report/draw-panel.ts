@@ -151,8 +151,11 @@ function barLabels(
   const room = (width - left - right) / ticks.length - 2;
   const widest = Math.max(...ticks.flatMap(({ label }) => label.split("\n").map((line) => textWidth(line, 1))));
   const fontSize = Math.max(8.5, Math.min(10, room / widest));
-  const fit = (label: string): string => label.split("\n").map((line) => shorten(line, room, fontSize)).join("\n"); // biome-ignore format: short
-  return { labels: new Map(ticks.map(({ at, label }) => [at, fit(label)])), fontSize };
+  const cut = (label: string): string => {
+    const lines = label.split("\n");
+    return lines.map((line) => shorten(line, room, fontSize)).join("\n");
+  };
+  return { labels: new Map(ticks.map(({ at, label }) => [at, cut(label)])), fontSize };
 }
 
 function bars(figure: Figure, panel: Panel, frame: PanelFrame, conditions: readonly string[], styles: Styles): PanelOptions {

@@ -116,15 +116,20 @@ function scoreFigures(group: LineGroup, context: Context): Figure[] {
     { stem: "unseen", languages: context.unseen, of: "unseen languages" },
   ];
   return kinds
-    .filter(({ languages }) => languages.length > 0)
-    .map(({ stem, languages, of }): Figure => {
-      const panels = languages.map((language) => linesPanel(languageName(language), group.systems, scoreIn(language)));
+    .map((kind) => ({ ...kind, tested: kind.languages.filter((language) => isTested(language, group.systems)) }))
+    .filter(({ tested }) => tested.length > 0)
+    .map(({ stem, languages, tested, of }): Figure => {
+      const panels = tested.map((language) => linesPanel(languageName(language), group.systems, scoreIn(language)));
       return {
         ...{ name: `${stem}-${fileName(method)}-${fileName(family)}`, form: "lines", panels },
         title: `${family}, ${methodName(method)}: score by model size, ${of}`,
         ...{ x: { label: sizeLabel }, y: scoreAxisOf(languages, context), notes: [...intervalNotes(context, panels), ruleNote(context)] },
       };
     });
+}
+
+function isTested(language: string, systems: readonly DescribedSystem[]): boolean {
+  return systems.some(({ languages }) => Object.hasOwn(languages, language));
 }
 
 const sizeLabel = "model size (parameters, log scale)";
@@ -165,7 +170,8 @@ function seriesOf(systems: readonly DescribedSystem[], pointsOfCondition: (syste
 function familiesFigure(method: string, familySize: number | null, context: Context): Figure {
   const systems = ofMethod(context.systems, method);
   const { models, left } = comparableModels(systems, familySize);
-  const languages = [...context.seen, ...context.unseen];
+  const all = [...context.seen, ...context.unseen];
+  const languages = all.filter((language) => isTested(language, models.flat()));
   const panels = languages.map((language): Panel => {
     const series = seriesOf(models.flat(), (ofCondition) =>
       models.map((ofModel, at) =>

@@ -1,7 +1,9 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { PolypacaError } from "../../src/errors.js";
+import { figuresOfFiles } from "../../src/report/figure-files.js";
 import { readModelCatalog } from "../../src/report/model-catalog.js";
 import { factsByName, formatParameters, parseParameters } from "../../src/report/model-sizes.js";
 import { readScores } from "../../src/report/read-scores.js";
@@ -114,5 +116,34 @@ describe("the catalog of models", () => {
       code: "NOT_FOUND",
       message: expect.stringMatching(/^--models /),
     });
+  });
+});
+
+describe("pictures", () => {
+  const settings = { scores: [first], models: null, familySize: null, png: true };
+
+  it("are not begun where PNG is asked for and cannot be made", async () => {
+    const out = join(folder, "none");
+    const openPng = () => Promise.reject(new PolypacaError("UNSUPPORTED", "no converter"));
+    await expect(figuresOfFiles({ ...settings, out }, { openPng })).rejects.toMatchObject({ code: "UNSUPPORTED" });
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it("are converted from the SVG that is written beside them", async () => {
+    const openPng = async () => (svg: string) => Buffer.from(`PNG of ${svg}`);
+    const { figures } = await figuresOfFiles({ ...settings, out: join(folder, "both") }, { openPng });
+    expect(figures.map(({ name }) => name)).toEqual(["families-lora"]);
+    for (const { svg, png } of figures) expect(readFileSync(png!, "utf8")).toBe(`PNG of ${readFileSync(svg, "utf8")}`);
+  });
+
+  it("of names that differ in nothing a file name keeps are refused", async () => {
+    const toys = ["Toy+", "Toy"].flatMap((family) => ["1M", "2M"].map((size) => ({ family, size, name: `${family} ${size}` })));
+    const scores = [write("toys.json", reportOf(toys.map(({ name }) => ({ ...one, system: name, model: name }))))];
+    const models = write("toys.yaml", {
+      models: Object.fromEntries(toys.map(({ name, family, size }) => [name, { family, parameters: size }])),
+    });
+    await expect(figuresOfFiles({ ...settings, png: false, scores, models, out: join(folder, "toys") })).rejects.toThrow(
+      /two figures would be written to scores-lora-toy\.svg/,
+    );
   });
 });

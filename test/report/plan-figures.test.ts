@@ -115,6 +115,21 @@ describe("the figures of an evaluation", () => {
     expect(named(figures, "scores-lora-bloom").notes[0]).toContain("the range of the seeds about their mean");
   });
 
+  it("have no panel for a language that only others were tested in", () => {
+    const report = reportOf([
+      ...["bloom-560m", "bloom-1b1"].map((model) => system(model, "english", { cells: { en: ["1"], bn: ["1"] } })),
+      ...["pythia-70m", "pythia-1b"].map((model) => system(model, "english", { cells: { fr: ["3"] } })),
+    ]);
+    const { figures } = planFigures(report);
+    expect(figures.map(({ name, panels }) => [name, panels.map(({ title }) => title)])).toEqual([
+      ["scores-lora-bloom", ["English"]],
+      ["unseen-lora-bloom", ["Bengali"]],
+      ["scores-lora-pythia", ["French"]],
+      ["robustness", ["BLOOM, LoRA", "Pythia, LoRA"]],
+      ["families-lora", ["English", "French", "Bengali, unseen"]],
+    ]);
+  });
+
   it("share a score axis across methods and families", () => {
     const report = reportOf([
       system("bloom-560m"),
