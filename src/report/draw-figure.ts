@@ -4,15 +4,18 @@ import { conditionStyles, conditionsIn } from "./condition-styles.js";
 import { drawLegend } from "./draw-legend.js";
 import { barPattern, type PanelFrame, panelOptions, type Styles } from "./draw-panel.js";
 import type { Figure } from "./figure.js";
-import { SvgDocument, type SvgNode } from "./svg-document.js";
+import { marksOf, SvgDocument, type SvgNode } from "./svg-document.js";
 import { shorten, wrapText } from "./text-width.js";
 
 /** Units of a picture; 4 are a millimetre in print, so that 10 units of text are 7 points. */
-const page = { width: 640, perMillimetre: 4, margin: 6, title: 13, text: 11, small: 10, line: 14 };
+const page = { width: 640, perMillimetre: 4, margin: 6, title: 13, text: 11, small: 10, noteLine: 13 };
+
+/** Below the top of the page: baseline of the title, top of the legend. Below the panels: the x axis's name, the first note. */
+const heights = { title: 18, legend: 26, xLabel: 11, notes: 30 };
 
 const ink = "#1f2933";
 
-/** Without it, converters fall back to what they have: DejaVu Sans is the widest of these, and the layout is made for it. */
+/** DejaVu Sans is the widest of these, and the layout is made for it. */
 const fonts = "'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif";
 
 /**
@@ -27,14 +30,20 @@ export function drawFigure(figure: Figure, conditions: readonly string[] = condi
   const width = page.width - 2 * page.margin;
   const patterns = drawn.map((condition) => barPattern(svg, figure, styles.get(condition)!)).filter((pattern) => pattern !== null);
   const definitions = figure.form === "bars" && patterns.length > 0 ? [svg.node("defs", {}, ...patterns)] : [];
-  const legend = drawLegend(svg, figure, drawn, styles, { x: page.margin, y: 26, width });
-  const grid = gridOf(figure, 26 + legend.height + 4);
+  const legend = drawLegend(svg, figure, drawn, styles, { x: page.margin, y: heights.legend, width });
+  const grid = gridOf(figure, heights.legend + legend.height + 4);
   const panels = figure.panels.map((_, index) => drawPanel(svg, figure, index, grid, drawn, styles));
   const bottom = grid.top + grid.rows * grid.height;
   const lines = figure.notes.flatMap((note) => wrapText(note, width, page.small));
-  const height = Math.ceil(bottom + 25 + lines.length * 13);
+  const height = Math.ceil(bottom + heights.notes + lines.length * page.noteLine) - 5;
   const notes = lines.map((line, index) =>
-    svg.text(line, { class: "note", x: page.margin, y: bottom + 30 + index * 13, "font-size": page.small, fill: "#3e4c59" }),
+    svg.text(line, {
+      class: "note",
+      x: page.margin,
+      y: bottom + heights.notes + index * page.noteLine,
+      "font-size": page.small,
+      fill: "#3e4c59",
+    }),
   );
   const paper = svg.node("rect", { class: "paper", x: 0, y: 0, width: page.width, height, fill: "#ffffff" });
   const size = { width: `${page.width / page.perMillimetre}mm`, height: `${height / page.perMillimetre}mm` };
@@ -50,9 +59,9 @@ function drawNames(svg: SvgDocument, figure: Figure, { top, rows, height }: Grid
   const centered = { "text-anchor": "middle", "font-size": page.text };
   const place = `translate(${page.margin + 9},${(top + bottom) / 2}) rotate(-90)`;
   return [
-    svg.text(title, { class: "title", x: page.margin, y: 18, "font-size": page.title, "font-weight": "bold" }),
+    svg.text(title, { class: "title", x: page.margin, y: heights.title, "font-size": page.title, "font-weight": "bold" }),
     svg.text(figure.y.label, { class: "y-label", transform: place, ...centered }),
-    svg.text(figure.x.label, { class: "x-label", x: page.width / 2, y: bottom + 11, ...centered }),
+    svg.text(figure.x.label, { class: "x-label", x: page.width / 2, y: bottom + heights.xLabel, ...centered }),
   ];
 }
 
@@ -91,16 +100,15 @@ function drawPanel(svg: SvgDocument, figure: Figure, index: number, grid: Grid, 
     ...{ document: svg.document, className: "plot", width, height },
     ...{ marginLeft: frame.left, marginRight: frame.right, marginTop: frame.top, marginBottom: frame.bottom },
     ...panelOptions(figure, panel, frame, conditions, styles),
-  }) as unknown as SvgNode;
+  });
   const x = yLabelWidth + (index % grid.columns) * width;
   const y = grid.top + Math.floor(index / grid.columns) * height;
   const title = { class: "panel-title", x: frame.left, y: 13, "text-anchor": "start", "font-size": page.text, "font-weight": "bold" };
-  const marks = plotted.childNodes.filter(({ localName }) => localName !== "style"); // for browsers, by a selector that converters lack
   const inherited = { "font-size": page.small, "text-anchor": "middle" };
   return svg.node(
     "g",
     { class: "panel", transform: `translate(${x},${y})`, ...inherited },
     svg.text(shorten(panel.title, width - frame.left, page.text), title),
-    ...marks,
+    ...marksOf(plotted),
   );
 }

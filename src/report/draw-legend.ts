@@ -2,7 +2,7 @@
 import * as Plot from "@observablehq/plot";
 import { barPaint, classOf, hasZeros, marker, type Styles, stroke, zeroRing } from "./draw-panel.js";
 import type { Figure } from "./figure.js";
-import type { SvgDocument, SvgNode } from "./svg-document.js";
+import { marksOf, type SvgDocument, type SvgNode } from "./svg-document.js";
 import { textWidth } from "./text-width.js";
 
 interface Entry {
@@ -39,21 +39,12 @@ export function drawLegend(
     className: "legend-label",
   });
   const plotted = Plot.plot({
-    ...{
-      document: svg.document,
-      className: "plot",
-      width,
-      height,
-      margin: 0,
-      x: { type: "identity" },
-      y: { type: "identity" },
-      axis: null,
-    },
+    ...{ document: svg.document, className: "plot", width, height, margin: 0 },
+    ...{ x: { type: "identity" }, y: { type: "identity" }, axis: null },
     marks: [...places.flatMap((place) => place.entry.sample(place.x, place.y)), labels],
-  }) as unknown as SvgNode;
+  });
   const inherited = { "font-size": fontSize, "text-anchor": "middle" };
-  const marks = plotted.childNodes.filter(({ localName }) => localName !== "style");
-  return { node: svg.node("g", { class: "legend", transform: `translate(${x},${y})`, ...inherited }, ...marks), height };
+  return { node: svg.node("g", { class: "legend", transform: `translate(${x},${y})`, ...inherited }, ...marksOf(plotted)), height };
 }
 
 function conditionEntry(figure: Figure, condition: string, styles: Styles): Entry {

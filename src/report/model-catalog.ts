@@ -88,8 +88,8 @@ export function describeSystems(systems: readonly DrawnSystem[], catalog: ModelC
 function placeOf(system: DrawnSystem, catalog: ModelCatalog): Record<"model" | "method" | "condition", string | null> {
   const told = ownProperty(catalog.systems, system.system);
   const method = told?.method ?? system.method;
-  const condition = told?.condition ?? system.condition;
-  return { model: told?.model ?? system.model, method, condition: condition ?? (method === "base" ? untuned : null) };
+  const condition = method === "base" ? untuned : (told?.condition ?? system.condition);
+  return { model: told?.model ?? system.model, method, condition };
 }
 
 /** Names come from files: one may be "constructor". */

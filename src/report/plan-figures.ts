@@ -57,7 +57,12 @@ export function planFigures(scores: Scores, { catalog = emptyCatalog, familySize
   const robust = lines.filter((group) => sizesOf(group.systems).length > 1);
   if (robust.length > 0 && seen.length > 0) figures.push(robustnessFigure(robust, context));
   else skipped.push({ figure: "robustness", reason: seen.length === 0 ? "no seen language was tested" : "no family has two sizes" });
-  figures.push(...methods.map((method) => familiesFigure(method, familySize, context)));
+  const bars = methods.map((method) => familiesFigure(method, familySize, context));
+  if (bars.every((figure) => figure === null)) throw noSuchSize(familySize!, systems);
+  for (const [index, figure] of bars.entries()) {
+    if (figure !== null) figures.push(figure);
+    else skipped.push({ figure: `families-${fileName(methods[index]!)}`, reason: `no model of about ${formatParameters(familySize!)}` });
+  }
   return { figures, skipped };
 }
 
@@ -167,9 +172,11 @@ function seriesOf(systems: readonly DescribedSystem[], pointsOfCondition: (syste
   return orderConditions(byCondition.keys()).map((condition) => ({ condition, points: pointsOfCondition(byCondition.get(condition)!) }));
 }
 
-function familiesFigure(method: string, familySize: number | null, context: Context): Figure {
+/** Null: the method has no model of that size. */
+function familiesFigure(method: string, familySize: number | null, context: Context): Figure | null {
   const systems = ofMethod(context.systems, method);
   const { models, left } = comparableModels(systems, familySize);
+  if (models.length === 0) return null;
   const all = [...context.seen, ...context.unseen];
   const languages = all.filter((language) => isTested(language, models.flat()));
   const panels = languages.map((language): Panel => {
@@ -212,14 +219,15 @@ function comparableModels(
   // Of sizes that as many families have, the last and therefore the largest.
   const chosen = size ?? sizesOf(systems).reduce((best, candidate) => (nearest(candidate).size >= nearest(best).size ? candidate : best));
   const sizes = nearest(chosen);
-  if (sizes.size === 0) {
-    const known = sizesOf(systems).map(formatParameters).join(", ");
-    throw new PolypacaError("USAGE", `--family-size: there is no model of about ${formatParameters(chosen)} parameters, only ${known}.`);
-  }
   return {
     models: [...sizes].map(([family, parameters]) => ofFamily(systems, family).filter((system) => system.parameters === parameters)),
     left: families.filter((family) => !sizes.has(family)),
   };
+}
+
+function noSuchSize(size: number, systems: readonly DescribedSystem[]): PolypacaError {
+  const known = sizesOf(systems).map(formatParameters).join(", ");
+  return new PolypacaError("USAGE", `--family-size: there is no model of about ${formatParameters(size)} parameters, only ${known}.`);
 }
 
 /** One axis for all methods and families, so that figures can be laid side by side. */
@@ -251,8 +259,14 @@ function ruleNote({ scores }: Context): string {
   return `Language identification: ${describeRule(scores.languageId)}. Judge: ${scores.judges.join(", ")}.`;
 }
 
+const methodNames: ReadonlyMap<string, string> = new Map([
+  ["lora", "LoRA"],
+  ["fft", "FFT"],
+  [base, "untuned models"],
+]);
+
 function methodName(method: string): string {
-  return { lora: "LoRA", fft: "FFT", base: "untuned models" }[method] ?? method;
+  return methodNames.get(method) ?? method;
 }
 
 /** English names of the study's languages; Intl's differ by version ("Bengali", "Bangla"), and pictures should not. */

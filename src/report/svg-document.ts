@@ -36,18 +36,31 @@ export class SvgDocument {
 
   text(content: string, attributes: Attributes): SvgNode {
     const node = this.node("text", attributes);
-    node.textContent = content;
+    node.textContent = printable(content);
     return node;
   }
 
   /** A whole picture with its title for screen readers, as XML. Coordinates keep two decimals: more are invisible, and differ by machine. */
   picture(attributes: Attributes, title: string, children: readonly SvgNode[]): string {
     const name = this.node("title", {});
-    name.textContent = title;
+    name.textContent = printable(title);
     const svg = this.node("svg", { xmlns: svgNamespace, role: "img", ...attributes }, name, ...children);
-    const rounded = svg.outerHTML.replaceAll(/="[^"]*"/g, (attribute) =>
-      attribute.replaceAll(/-?\d+\.\d{3,}(?:e-?\d+)?/g, (number) => String(Math.round(Number(number) * 100) / 100 + 0)),
-    );
+    // In tags alone: text is printed as it is.
+    const rounded = svg.outerHTML.replaceAll(/<[^>]*>/g, (tag) => tag.replaceAll(/-?\d+\.\d{3,}(?:e-?\d+)?/g, twoDecimals));
     return `<?xml version="1.0" encoding="UTF-8"?>\n${rounded}\n`;
   }
+}
+
+function twoDecimals(number: string): string {
+  return String(Math.round(Number(number) * 100) / 100 + 0); // + 0: no "-0"
+}
+
+/** XML has no place for control characters. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}+/gu, " ");
+}
+
+/** What Observable Plot has drawn, without its rules for browsers, whose selectors converters do not know. */
+export function marksOf(plotted: unknown): readonly SvgNode[] {
+  return (plotted as SvgNode).childNodes.filter(({ localName }) => localName !== "style");
 }

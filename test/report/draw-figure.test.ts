@@ -190,12 +190,17 @@ describe("every figure", () => {
 
   it("escapes names that come from files", () => {
     const series = [{ condition: `a<b & "c"`, points: [point(1e9, 30), point(1e10, 60)] }];
-    const svg = drawFigure({ ...lines, title: "R&D <1>", notes: ["judge: <gpt>"], panels: [{ title: "x & y", ticks: sizes, series }] });
+    const svg = drawFigure({
+      ...lines,
+      title: "R&D <1>",
+      notes: ['judge: <gpt>="1.23456"\u0007'],
+      panels: [{ title: "x & y", ticks: sizes, series }],
+    });
     expect(svg).not.toMatch(/&(?!amp;|lt;|gt;|quot;|#)/);
     expect(svg).not.toMatch(/<gpt>|<1>/);
     const { title, panels, legend, notes } = readPicture(svg);
     expect({ title, legend, notes, panel: panels[0]!.title }).toEqual({
-      ...{ title: "R&D <1>", legend: [`a<b & "c"`], notes: ["judge: <gpt>"], panel: "x & y" },
+      ...{ title: "R&D <1>", legend: [`a<b & "c"`], notes: ['judge: <gpt>="1.23456" '], panel: "x & y" },
     });
   });
 

@@ -157,6 +157,13 @@ describe("bars by family", () => {
     expect(figure.panels[0]!.ticks.map(({ label }) => label)).toEqual(["BLOOM\n3B", "OpenLLaMA\n3B", "Pythia\n2.8B"]);
   });
 
+  it("are left out for a method without a model of that size", () => {
+    const both = reportOf([system("llama-7b"), system("bloom-560m", "english", { method: "fft" })]);
+    const { figures, skipped } = planFigures(both, { familySize: 7e9 });
+    expect(figures.map(({ name }) => name)).toEqual(["families-lora"]);
+    expect(skipped).toContainEqual({ figure: "families-fft", reason: "no model of about 7B" });
+  });
+
   it("refuse a size that no family has, naming the sizes", () => {
     expect(() => planFigures(report, { familySize: 70e6 })).toThrow(/no model of about 70M.*2\.8B, 3B, 6\.9B, 7B, 7\.1B, 13B/);
   });
