@@ -58,6 +58,11 @@ export type {
 } from "./native/addon-types.js";
 export { type AddLoraOptions, type LoadOptions, Model } from "./native/model.js";
 export { Trainer, type TrainerSettings } from "./native/trainer.js";
+export type { Figure, Panel, Point, Series } from "./report/figure.js";
+export { type FigureEnvironment, type FigureSettings, type FiguresResult, figuresOfFiles } from "./report/figure-files.js";
+export { type ModelCatalog, readModelCatalog } from "./report/model-catalog.js";
+export { type FigurePlan, type PlanOptions, planFigures } from "./report/plan-figures.js";
+export { readScores, type Scores } from "./report/read-scores.js";
 export { loadTokenizer, type Tokenizer, TokenStream } from "./tokenizer/index.js";
 export { type PresetName, type TrainPreset, trainPresets } from "./train/presets.js";
 export type { Progress } from "./train/progress.js";

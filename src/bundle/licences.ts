@@ -7,7 +7,7 @@ import { PolypacaError } from "../errors.js";
 /** Licences under which a package may be passed on unchanged with its text beside it, by SPDX identifier. */
 const knownLicences: ReadonlySet<string> = new Set([
   ...["MIT", "ISC", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "BlueOak-1.0.0"],
-  ...["Apache-2.0", "MPL-2.0", "Python-2.0"],
+  ...["Apache-2.0", "MPL-2.0", "Python-2.0", "Unlicense"],
 ]);
 
 const textFile = /^(licen[cs]e|copying|notice|third-?party)/i;

@@ -9,6 +9,7 @@ import { registerAgreement } from "./agreement.js";
 import { registerBench } from "./bench.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
+import { registerFigures } from "./figures.js";
 import { registerGenerate } from "./generate.js";
 import { registerGpuCheck } from "./gpu-check.js";
 import { registerInitModel } from "./init-model.js";
@@ -38,6 +39,7 @@ function createProgram(): Command {
     registerJudge,
     registerScore,
     registerAgreement,
+    registerFigures,
     registerVerify,
     registerInspect,
     registerDoctor,
