@@ -4,6 +4,7 @@
 #include <string>
 
 #include "binding/addon_data.h"
+#include "binding/continuous_batch_wrap.h"
 #include "binding/from_js.h"
 #include "binding/job_runner.h"
 #include "binding/kernel_timer.h"
@@ -97,6 +98,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   JobRunner::attach(env);
   ModelWrap::define(env, exports);
   TrainerWrap::define(env, exports);
+  ContinuousBatchWrap::define(env, exports);
   exports.Set("version", POLYPACA_VERSION);
   exports.Set("machine", Napi::Function::New(env, machine, "machine"));
   exports.Set("memoryUsage", Napi::Function::New(env, memory_usage, "memoryUsage"));

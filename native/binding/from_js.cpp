@@ -222,6 +222,32 @@ std::vector<std::vector<int32_t>> prompts_from_js(const Napi::Value& value) {
   return prompts;
 }
 
+std::vector<Admission> admissions_from_js(const Napi::Value& value) {
+  if (!value.IsArray()) wrong("admissions", "an array");
+  Napi::Array array = value.As<Napi::Array>();
+  std::vector<Admission> admissions;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    Napi::Object o = object_of(array.Get(i), "admission");
+    Napi::Object options = object_field(o, "options");
+    Admission a;
+    a.sequence = integer_field(o, "sequence");
+    a.prompt = int32_array(o.Get("prompt"), "prompt");
+    a.options.decoding = generate_options_from_js(options);
+    a.options.alternatives = integer_field(options, "topLogprobs");
+    if (!options.Get("adapter").IsNull()) a.options.adapter = string_field(options, "adapter");
+    admissions.push_back(std::move(a));
+  }
+  return admissions;
+}
+
+std::vector<int64_t> integers_from_js(const Napi::Value& value) {
+  if (!value.IsArray()) wrong("sequences", "an array");
+  Napi::Array array = value.As<Napi::Array>();
+  std::vector<int64_t> integers;
+  for (uint32_t i = 0; i < array.Length(); ++i) integers.push_back(array.Get(i).ToNumber().Int64Value());
+  return integers;
+}
+
 FileLayout layout_from_js(const Napi::Value& value) {
   Napi::Object o = object_of(value, "layout");
   FileLayout layout;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "io/tensor_file.h"
-#include "model/generate.h"
+#include "model/continuous_batch.h"
 #include "train/trainer.h"
 
 namespace polypaca {
@@ -20,6 +20,8 @@ std::vector<TensorSource> sources_from_js(const Napi::Value& value);
 Batch batch_from_js(const Napi::Value& value);
 std::vector<Batch> batches_from_js(const Napi::Value& value);
 std::vector<std::vector<int32_t>> prompts_from_js(const Napi::Value& value);
+std::vector<Admission> admissions_from_js(const Napi::Value& value);
+std::vector<int64_t> integers_from_js(const Napi::Value& value);
 
 /// What a file is to hold, by tensor name.
 struct FileLayout {

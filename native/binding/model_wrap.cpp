@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "binding/addon_data.h"
+#include "binding/continuous_batch_wrap.h"
 #include "binding/from_js.h"
 #include "binding/to_js.h"
 #include "binding/trainer_wrap.h"
@@ -30,6 +31,7 @@ void ModelWrap::define(Napi::Env env, Napi::Object) {
                                             InstanceMethod<&ModelWrap::merge>("merge"), InstanceMethod<&ModelWrap::logits>("logits"),
                                             InstanceMethod<&ModelWrap::loss>("loss"), InstanceMethod<&ModelWrap::gradients>("gradients"),
                                             InstanceMethod<&ModelWrap::generate>("generate"), InstanceMethod<&ModelWrap::create_trainer>("createTrainer"),
+                                            InstanceMethod<&ModelWrap::open_batch>("openBatch"), InstanceMethod<&ModelWrap::activate_adapter>("activateAdapter"),
                                             InstanceMethod<&ModelWrap::request_stop>("requestStop"), InstanceMethod<&ModelWrap::dispose>("dispose")});
   env.GetInstanceData<AddonData>()->model = Napi::Persistent(constructor);
 }
@@ -173,8 +175,20 @@ Napi::Value ModelWrap::load_adapter(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     auto settings = lora_from_js(info[0]);
     auto sources = sources_from_js(info[1]);
-    return submit(info.Env(), [settings, sources](const SharedModel& shared, Job&) -> JobRunner::Resolve {
-      shared.model->load_adapter(settings, sources);
+    const std::string name = info[2].ToString();
+    return submit(info.Env(), [name, settings, sources](const SharedModel& shared, Job&) -> JobRunner::Resolve {
+      shared.model->load_adapter(name, settings, sources);
+      return undefined_result();
+    });
+  });
+}
+
+Napi::Value ModelWrap::activate_adapter(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const std::string name = info[0].IsNull() ? std::string() : info[0].ToString().Utf8Value();
+    return submit(info.Env(), [name](const SharedModel& shared, Job&) -> JobRunner::Resolve {
+      if (shared.model->adapters.grad) throw Error(ErrorCode::invalid_argument, "the adapter is being trained: dispose of the trainer before another one is used");
+      shared.model->activate_adapter(name);
       return undefined_result();
     });
   });
@@ -325,6 +339,18 @@ Napi::Value ModelWrap::create_trainer(const Napi::CallbackInfo& info) {
     return submit(info.Env(), [options](const SharedModel& shared, Job&) -> JobRunner::Resolve {
       auto trainer = std::make_shared<Trainer>(shared.model, shared.decoder, options);
       return [trainer](Napi::Env env) { return TrainerWrap::wrap(env, trainer); };
+    });
+  });
+}
+
+Napi::Value ModelWrap::open_batch(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Napi::Object options = info[0].ToObject();
+    const int64_t slots = int64_t(number_field(options, "slots")), max_length = int64_t(number_field(options, "maxLength"));
+    if (slots < 1 || max_length < 2) throw Error(ErrorCode::invalid_argument, "a batch needs at least 1 slot and a maxLength of at least 2");
+    return submit(info.Env(), [slots, max_length](const SharedModel& shared, Job&) -> JobRunner::Resolve {
+      auto batch = std::make_shared<ContinuousBatch>(shared.model, shared.decoder, slots, max_length);
+      return [batch](Napi::Env env) { return ContinuousBatchWrap::wrap(env, batch); };
     });
   });
 }

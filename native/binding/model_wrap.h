@@ -48,6 +48,8 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
   Napi::Value gradients(const Napi::CallbackInfo& info);
   Napi::Value generate(const Napi::CallbackInfo& info);
   Napi::Value create_trainer(const Napi::CallbackInfo& info);
+  Napi::Value open_batch(const Napi::CallbackInfo& info);
+  Napi::Value activate_adapter(const Napi::CallbackInfo& info);
   Napi::Value request_stop(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 

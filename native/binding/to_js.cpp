@@ -113,4 +113,28 @@ Napi::Value generated_to_js(Napi::Env env, const std::vector<Generated>& results
   return list;
 }
 
+Napi::Value decoded_to_js(Napi::Env env, const std::vector<DecodedToken>& tokens) {
+  using Finish = DecodedToken::Finish;
+  Napi::Array list = Napi::Array::New(env, tokens.size());
+  for (uint32_t i = 0; i < tokens.size(); ++i) {
+    const DecodedToken& t = tokens[i];
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("sequence", double(t.sequence));
+    o.Set("token", t.token);
+    o.Set("logprob", t.log_probability);
+    Napi::Array top = Napi::Array::New(env, t.alternatives.size());
+    for (uint32_t a = 0; a < t.alternatives.size(); ++a) {
+      Napi::Object alternative = Napi::Object::New(env);
+      alternative.Set("token", t.alternatives[a].first);
+      alternative.Set("logprob", t.alternatives[a].second);
+      top.Set(a, alternative);
+    }
+    o.Set("top", top);
+    const char* finish = t.finish == Finish::stop ? "stop" : t.finish == Finish::length ? "length" : t.finish == Finish::not_finite ? "not_finite" : nullptr;
+    o.Set("finish", finish ? Napi::Value(Napi::String::New(env, finish)) : env.Null());
+    list.Set(i, o);
+  }
+  return list;
+}
+
 }  // namespace polypaca

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "model/generate.h"
+#include "model/continuous_batch.h"
 #include "train/trainer.h"
 
 namespace polypaca {
@@ -35,5 +35,6 @@ Napi::Value named_tensor_to_js(Napi::Env env, const std::string& name, const std
 Napi::Value step_result_to_js(Napi::Env env, const StepResult& result);
 Napi::Value memory_plan_to_js(Napi::Env env, const MemoryPlan& plan);
 Napi::Value generated_to_js(Napi::Env env, const std::vector<Generated>& results);
+Napi::Value decoded_to_js(Napi::Env env, const std::vector<DecodedToken>& tokens);
 
 }  // namespace polypaca

@@ -23,9 +23,7 @@ WorkspaceShape Decoder::shape_of(WorkspaceKind kind, int64_t tokens, bool trains
   s.tokens = tokens;
   s.compute = model_.options.dtype;
   s.residual = DType::f32;
-  for (const Layer& layer : model_.layers) {
-    for (size_t site = 0; site < kLinearSites; ++site) s.ranks[site] = std::max(s.ranks[site], layer.linear[site].adapter.R);
-  }
+  for (int site = 0; site < kLinearSites; ++site) s.ranks[size_t(site)] = model_.largest_rank(LinearSite(site));
   s.head_rows = head_chunk_rows(tokens, spec_.vocab_size, s.compute, trains_head);
   return s;
 }

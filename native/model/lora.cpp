@@ -18,6 +18,7 @@ bool is_target(const std::string& module, const std::vector<std::string>& target
 }
 
 constexpr const char* kHasAdapter = "this model has an adapter already: merge it or load the base model again";
+constexpr const char* kOnlyAdapter = "default";  // the name of the one that is made here
 
 std::string peft_name(const std::string& module, const char* which) { return "base_model.model." + module + "." + which + ".weight"; }
 
@@ -85,10 +86,43 @@ void Model::release_adapters() {
   adapters.clear();
   adapter_parameters.clear();
   adapter_index_.clear();
+  adapter_name_.clear();
+}
+
+void Model::swap_adapter(InactiveAdapter& other) {
+  other.sites.resize(layers.size());
+  for (size_t l = 0; l < layers.size(); ++l) {
+    for (size_t site = 0; site < kLinearSites; ++site) std::swap(layers[l].linear[site].adapter, other.sites[l][site]);
+  }
+  adapters.swap(other.values);
+  adapter_parameters.swap(other.parameters);
+  adapter_index_.swap(other.index);
+  std::swap(lora, other.lora);
+  std::swap(adapter_number_, other.number);
+}
+
+void Model::activate_adapter(const std::string& name) {
+  if (name == adapter_name_) return;
+  const auto wanted = inactive_adapters_.find(name);
+  if (!name.empty() && wanted == inactive_adapters_.end()) throw Error(ErrorCode::invalid_argument, "no adapter named \"" + name + "\" is loaded");
+  if (has_adapter()) swap_adapter(inactive_adapters_.emplace(adapter_name_, backend).first->second);
+  adapter_name_ = name;
+  if (name.empty()) return;
+  swap_adapter(wanted->second);
+  inactive_adapters_.erase(wanted);
+}
+
+int64_t Model::largest_rank(LinearSite site) const {
+  int64_t rank = 0;
+  for (const Layer& layer : layers) rank = std::max(rank, layer.linear[size_t(site)].adapter.R);
+  for (const auto& [name, adapter] : inactive_adapters_) {
+    for (const auto& sites : adapter.sites) rank = std::max(rank, sites[size_t(site)].R);
+  }
+  return rank;
 }
 
 void Model::add_lora(const LoraSettings& settings) {
-  if (has_adapter()) throw Error(ErrorCode::invalid_argument, kHasAdapter);
+  if (has_adapter() || has_inactive_adapters()) throw Error(ErrorCode::invalid_argument, kHasAdapter);
   try {
     plan_lora(settings);
     allocate_adapters();
@@ -96,6 +130,8 @@ void Model::add_lora(const LoraSettings& settings) {
     release_adapters();  // a refused target leaves the model as it was
     throw;
   }
+  adapter_name_ = kOnlyAdapter;
+  adapter_number_ = ++adapters_loaded_;
   fill(adapter_parameters, [this](const Parameter& p, float* dst, int64_t first, int64_t n) {
     if (p.name.find(".lora_B.") != std::string::npos) {
       std::fill(dst, dst + n, 0.0f);
@@ -112,16 +148,22 @@ void Model::add_lora(const LoraSettings& settings) {
   adapters_changed();
 }
 
-void Model::load_adapter(const LoraSettings& settings, const std::vector<TensorSource>& sources) {
-  if (has_adapter()) throw Error(ErrorCode::invalid_argument, kHasAdapter);
+void Model::load_adapter(const std::string& name, const LoraSettings& settings, const std::vector<TensorSource>& sources) {
+  if (name.empty()) throw Error(ErrorCode::invalid_argument, "an adapter needs a name");
+  if (name == adapter_name_ || inactive_adapters_.count(name) > 0) throw Error(ErrorCode::invalid_argument, "this model has an adapter named \"" + name + "\" already: give this one another name, merge that one, or load the base model again");
+  const std::string before = adapter_name_;
+  activate_adapter("");
   try {
     plan_lora(settings);
     allocate_adapters();
     fill_from(adapter_parameters, sources);
   } catch (...) {
     release_adapters();
+    activate_adapter(before);
     throw;
   }
+  adapter_name_ = name;
+  adapter_number_ = ++adapters_loaded_;
   adapters_changed();
 }
 
@@ -138,6 +180,7 @@ void Model::adapters_changed() {
 
 void Model::merge_adapter() {
   if (!has_adapter()) throw Error(ErrorCode::invalid_argument, "there is no adapter to merge");
+  if (has_inactive_adapters()) throw Error(ErrorCode::invalid_argument, "other adapters of these weights are loaded: load the base model again with the one to merge");
   const int64_t rank = lora.rank;
   for (Layer& layer : layers) {
     for (Linear& linear : layer.linear) {

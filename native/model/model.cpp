@@ -35,6 +35,10 @@ Model::Model(DecoderSpec s, ModelOptions o)
 
 Model::~Model() {
   release_adapters();
+  for (auto& [name, adapter] : inactive_adapters_) {
+    swap_adapter(adapter);
+    release_adapters();
+  }
   auto drop = [&](Weight& w) { backend->release_weight(w); };
   for (Layer& layer : layers) {
     for (Linear& linear : layer.linear) drop(linear.weight);

@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,6 +62,17 @@ struct Layer {
   std::array<Linear, kLinearSites> linear;
 };
 
+/// An adapter that is loaded and not in use: what Model holds of the active one.
+struct InactiveAdapter {
+  InactiveAdapter(std::shared_ptr<Backend> backend) : values(std::move(backend)) {}
+  FlatValues values;
+  std::vector<Parameter> parameters;
+  std::unordered_map<std::string, size_t> index;
+  LoraSettings lora;
+  std::vector<std::array<Adapter, kLinearSites>> sites;  // of each layer
+  int64_t number = 0;
+};
+
 class Model {
  public:
   Model(DecoderSpec spec, ModelOptions options);
@@ -75,10 +87,21 @@ class Model {
 
   /// A uniform in +-1/sqrt(in_features) (PEFT's kaiming_uniform with a = sqrt(5)), B zero. Throws where a target names no module or adapters exist.
   void add_lora(const LoraSettings& settings);
-  void load_adapter(const LoraSettings& settings, const std::vector<TensorSource>& sources);
+  /// May be called again with other names; the adapter that was loaded last is the active one.
+  void load_adapter(const std::string& name, const LoraSettings& settings, const std::vector<TensorSource>& sources);
+  /// Makes the adapter of this name the one that passes use; empty: none. Throws invalid_argument where there is none of that name.
+  void activate_adapter(const std::string& name);
+  /// Whether activate_adapter takes this name.
+  bool knows_adapter(const std::string& name) const { return name.empty() || name == adapter_name_ || inactive_adapters_.count(name) > 0; }
+  const std::string& adapter_name() const { return adapter_name_; }
+  /// A number of its own for every adapter that was ever active, 0 for none: recorded work reads one adapter's memory.
+  int64_t active_adapter() const { return has_adapter() ? adapter_number_ : 0; }
+  /// The largest stacked rank at this site, of all adapters that are loaded.
+  int64_t largest_rank(LinearSite site) const;
   /// Lays adapters out without memory: for plan_memory of a model that holds no weights.
   void plan_lora(const LoraSettings& settings);
   bool has_adapter() const { return !adapter_parameters.empty(); }
+  bool has_inactive_adapters() const { return !inactive_adapters_.empty(); }
   /// W += scaling * B A in fp32, rounded once to the type the weights are kept in; the adapter is gone afterwards.
   void merge_adapter();
 
@@ -128,10 +151,14 @@ class Model {
   void prepare(Weight& weight, bool trained);
   void allocate_adapters();
   void release_adapters();
+  void swap_adapter(InactiveAdapter& other);
 
   ParameterFiller origin_;  // where the weights came from; empty once they no longer equal it
   float* head_chunk_ = nullptr;  // rows of the normalised head's weight in fp32
   std::unordered_map<std::string, size_t> index_, adapter_index_;
+  std::string adapter_name_;  // of the active one
+  int64_t adapter_number_ = 0, adapters_loaded_ = 0;
+  std::map<std::string, InactiveAdapter> inactive_adapters_;
   float *rope_cos_ = nullptr, *rope_sin_ = nullptr, *alibi_ = nullptr;
   int64_t rope_positions_ = 0;
 };

@@ -1,5 +1,7 @@
 #include "model/parameters.h"
 
+#include <utility>
+
 namespace polypaca {
 
 FlatValues::~FlatValues() { release_all(); }
@@ -44,6 +46,16 @@ void FlatValues::release_all() {
   release(remainder);
   release(grad);
   release_moments();
+}
+
+void FlatValues::swap(FlatValues& other) {
+  std::swap(fp32, other.fp32);
+  std::swap(low, other.low);
+  std::swap(remainder, other.remainder);
+  std::swap(grad, other.grad);
+  std::swap(m, other.m);
+  std::swap(v, other.v);
+  std::swap(count_, other.count_);
 }
 
 }  // namespace polypaca

@@ -46,6 +46,8 @@ class FlatValues {
   void release_all();
   /// Forgets the layout as well; after release_all.
   void clear() { count_ = 0; }
+  /// Of the same back end.
+  void swap(FlatValues& other);
 
   /// The values products read: the bf16 copy where there is one.
   Matrix compute(int64_t offset, int64_t ld) const {

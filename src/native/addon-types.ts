@@ -127,6 +127,45 @@ export interface Generated {
   readonly beams?: readonly { readonly tokens: Int32Array; readonly score: number }[];
 }
 
+/** A sequence of a running batch: beams have no place there. */
+export interface SequenceOptions extends Omit<GenerateOptions, "numBeams" | "lengthPenalty"> {
+  /** How many of the likeliest tokens are reported with each, 0 to 20. */
+  readonly topLogprobs: number;
+  /** As `loadAdapter` named it; null: the model alone. */
+  readonly adapter: string | null;
+}
+
+export interface TokenLogprob {
+  readonly token: number;
+  /** ln p under the model's own distribution, before penalties and temperature. */
+  readonly logprob: number;
+}
+
+export interface NativeAdmission {
+  /** The caller's number for it, not in use in the batch. */
+  readonly sequence: number;
+  readonly prompt: Int32Array;
+  readonly options: SequenceOptions & Pick<GenerateOptions, "numBeams" | "lengthPenalty">;
+}
+
+export interface NativeDecodedToken extends TokenLogprob {
+  readonly sequence: number;
+  /** The likeliest, best first. */
+  readonly top: readonly TokenLogprob[];
+  /** Why this was the sequence's last; "not_finite": there is no token, the scores are of no use. */
+  readonly finish: "stop" | "length" | "not_finite" | null;
+}
+
+export interface NativeContinuousBatch {
+  /**
+   * Takes sequences out, reads the prompts of new ones, and gives the next token of every sequence. One with a `finish` is out.
+   * An admission that cannot be rejects before anything changes; after any other error the batch is of no more use.
+   */
+  step(removals: readonly number[], admissions: readonly NativeAdmission[]): Promise<NativeDecodedToken[]>;
+  requestStop(): void;
+  dispose(): Promise<void>;
+}
+
 /** Bytes a run needs, by what needs them. */
 export interface MemoryPlan {
   readonly weights: number;
@@ -155,7 +194,9 @@ export interface NativeModel {
   write(layout: TensorFileLayout): Promise<void>;
   addLora(options: LoraOptions): Promise<void>;
   /** A and B from PEFT-named sources; every target module must be there. */
-  loadAdapter(options: LoraOptions, sources: readonly TensorSource[]): Promise<void>;
+  loadAdapter(options: LoraOptions, sources: readonly TensorSource[], name: string): Promise<void>;
+  /** Which of the loaded adapters is in use; null: none. */
+  activateAdapter(name: string | null): Promise<void>;
   merge(): Promise<void>;
   logits(batch: Batch): Promise<Float32Array>;
   loss(batch: Batch): Promise<{ lossSum: number; targetTokens: number }>;
@@ -166,6 +207,8 @@ export interface NativeModel {
     options: GenerateOptions,
     onToken: ((index: number, token: number) => void) | null,
   ): Promise<Generated[]>;
+  /** Commits caches of slots x maxLength positions. */
+  openBatch(options: { readonly slots: number; readonly maxLength: number }): Promise<NativeContinuousBatch>;
   createTrainer(options: TrainerOptions): Promise<NativeTrainer>;
   /** Makes the running job (logits, generate, …) stop at its next check; its promise rejects with CANCELLED. */
   requestStop(): void;

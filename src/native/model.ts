@@ -118,11 +118,12 @@ export class Model {
   readonly dtype: ComputeDType;
   /** Where it was loaded from; absent for a model that was initialised here. */
   readonly checkpoint: Checkpoint | undefined;
-  /** The adapter's settings, where there is one. */
+  /** Settings of the adapter in use, where there is one. */
   lora: LoraOptions | undefined;
   /** For src/native only. */
   readonly native: NativeModel;
   readonly #config: Readonly<Record<string, unknown>> | undefined;
+  readonly #adapters = new Map<string, LoraOptions>();
 
   private constructor(
     native: NativeModel,
@@ -215,15 +216,32 @@ export class Model {
       seed: options.seed ?? 0,
     };
     await wrapErrors(this.native.addLora(lora));
+    this.#adapters.set("default", lora);
     this.lora = lora;
   }
 
-  /** Loads a PEFT adapter folder. */
-  async loadAdapter(dir: string): Promise<AdapterFolder> {
+  /**
+   * Loads a PEFT adapter folder, which is then in use. Several can be loaded under names of their own; `setAdapter` changes between them.
+   *
+   * @throws PolypacaError `INVALID_ARGUMENT` where there is one of that name already
+   */
+  async loadAdapter(dir: string, name = "default"): Promise<AdapterFolder> {
     const adapter = await readAdapterFolder(dir);
-    await wrapErrors(this.native.loadAdapter(adapter.lora, adapter.sources));
+    await wrapErrors(this.native.loadAdapter(adapter.lora, adapter.sources, name));
+    this.#adapters.set(name, adapter.lora);
     this.lora = adapter.lora;
     return adapter;
+  }
+
+  /** Names of the adapters that were loaded. */
+  get adapters(): readonly string[] {
+    return [...this.#adapters.keys()];
+  }
+
+  /** Uses a loaded adapter; null: the model alone. */
+  async setAdapter(name: string | null): Promise<void> {
+    await wrapErrors(this.native.activateAdapter(name));
+    this.lora = name === null ? undefined : this.#adapters.get(name);
   }
 
   /** fp32 logits, row-major [tokens, vocab]. */
@@ -314,6 +332,7 @@ export class Model {
   /** Adds the adapter into the weights, in fp32, rounded once to the compute type; the adapter is gone afterwards. */
   async merge(): Promise<void> {
     await wrapErrors(this.native.merge());
+    this.#adapters.clear();
     this.lora = undefined;
   }
 

@@ -181,7 +181,7 @@ class CaseRun {
 
   async #loadAdapter(model: NativeModel): Promise<LoraOptions> {
     const { lora, sources } = await readAdapterFolder(join(this.#dir, "adapter"));
-    await model.loadAdapter(lora, sources);
+    await model.loadAdapter(lora, sources, "reference");
     return lora;
   }
 
