@@ -337,7 +337,7 @@ GemmScratchBytes most_scratch_of(GemmCall call) {
   const int64_t uneven = most(call.N, 10 * threads * kMaxRows);
   GemmScratchBytes most_of;
   if (longest > kLongestUnits) most_of.sums = call.M * call.N * 4;
-  if (!call.packed_b) most_of.shared = kFewRows * (vectors_of(call.K, Unit::kElements) + vectors_of(call.K2, Unit::kElements)) * kLanes * 4;
+  if (!call.packed_b) most_of.shared = kFewRows * (vectors_of(call.K, Unit::kElements) + vectors_of(call.K2, Unit::kElements) + 1) * kLanes * 4;
   for (bool met[2] = {}; call.M > 0 && !(met[0] && met[1]); call.M = least(call.M - 1, uneven)) {
     const bool by_columns = shares_columns(call, panels, threads);
     if (met[by_columns]) continue;
