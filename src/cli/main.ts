@@ -2,7 +2,7 @@
 /** The `polypaca` program: dispatches to a command, prints errors as `CODE: message`, sets the exit code. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, type ParseOptionsResult } from "commander";
 import { isUsageError, PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
 import { registerAgreement } from "./agreement.js";
@@ -22,9 +22,22 @@ import { registerTrain } from "./train.js";
 import { registerTranslate } from "./translate.js";
 import { registerVerify } from "./verify.js";
 
+/** A mistyped flag is called unknown, with the one that was meant; commander would first miss the required one. */
+class CommandLine extends Command {
+  override createCommand(name?: string): CommandLine {
+    return new CommandLine(name);
+  }
+
+  override parseOptions(args: string[]): ParseOptionsResult {
+    const parsed = super.parseOptions(args);
+    if (parsed.unknown.length > 0) for (const option of this.options) option.mandatory = false;
+    return parsed;
+  }
+}
+
 function createProgram(): Command {
   const { version } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string };
-  const program = new Command("polypaca")
+  const program = new CommandLine("polypaca")
     .description("Multilingual instruction tuning of causal language models: LoRA and full-parameter fine-tuning.")
     .version(version)
     .showSuggestionAfterError()
