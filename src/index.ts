@@ -39,6 +39,8 @@ export { studyTrainingLanguages } from "./evaluate/study-languages.js";
 export { type Table, tableAsLatex, tableAsText } from "./evaluate/table.js";
 export type { DecoderSpec } from "./families/decoder-spec.js";
 export { decoderSpecFromConfig } from "./families/index.js";
+export { type FetchEnvironment, type FetchResult, fetchRepository } from "./fetch/fetch.js";
+export { type FetchSettings, hubEndpoint, hubToken } from "./fetch/settings.js";
 export { type DecodingPresetName, type DecodingSettings, decodingPresets } from "./generate/decoding.js";
 export { type GenerateEnvironment, type GenerateSettings, type GenerateSummary, generate } from "./generate/generate.js";
 export type { ResponseRow } from "./generate/responses.js";

@@ -9,6 +9,7 @@ import { registerAgreement } from "./agreement.js";
 import { registerBench } from "./bench.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
+import { registerFetch } from "./fetch.js";
 import { registerFigures } from "./figures.js";
 import { registerGenerate } from "./generate.js";
 import { registerGpuCheck } from "./gpu-check.js";
@@ -45,6 +46,7 @@ function createProgram(): Command {
     .configureOutput({ outputError: () => {} }); // errors are printed once, in `fail`
   const register = [
     registerDemo,
+    registerFetch,
     registerTranslate,
     registerMix,
     registerTrain,
