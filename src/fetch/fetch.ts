@@ -200,7 +200,8 @@ class Fetch {
 
   async run(): Promise<FetchResult> {
     const { hub, pinned, out } = this.#parts;
-    const listed = await hub.list(pinned);
+    // Whoever uploads a fetched folder uploads our own files too, which say nothing of this fetch.
+    const listed = (await hub.list(pinned)).filter(({ path }) => path !== fetchManifestName && path !== lockKind.fileName);
     const lock = lockFolder(this.#work, this.#environment.now(), lockKind);
     try {
       const files = await this.#select(listed);

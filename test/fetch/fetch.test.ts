@@ -181,6 +181,18 @@ describe("fetching data", () => {
   });
 });
 
+describe("a repository made of a fetched folder", () => {
+  it("is fetched without the manifest that came with it", async () => {
+    const files: Files = { [fetchManifestName]: Buffer.from("{}"), "fetch.lock": Buffer.from("{}"), "a.json": Buffer.from("[]") };
+    const server = await startHub({ repositories: [{ kind: "data", name: "lab/again", revisions: { main: files } }] });
+    const out = await newOut();
+    const fetchAgain = () => fetchRepository({ kind: "data", repo: "lab/again", out, include: ["a*"] }, testEnvironment(server));
+    await fetchAgain();
+    expect(filesIn(out)).toEqual(only(files, ["a.json"]));
+    expect(await fetchAgain()).toMatchObject({ fetchedBytes: 0, files: [{ path: "a.json" }] });
+  });
+});
+
 describe("a hub that misbehaves", () => {
   const large = "model-00001-of-00002.safetensors";
 
