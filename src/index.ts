@@ -60,6 +60,11 @@ export type {
 } from "./native/addon-types.js";
 export { type AddLoraOptions, type LoadOptions, Model } from "./native/model.js";
 export { Trainer, type TrainerSettings } from "./native/trainer.js";
+export type { BudgetEquality, ConditionBudget, Deviation } from "./plan/budget-equalities.js";
+export { type PlanEnvironment, type PlanResult, plan, resolveHardware } from "./plan/plan.js";
+export { type GridPlan, type Hardware, type JobPlan, type PlanJob, planGrid, type TrainRecipe } from "./plan/plan-grid.js";
+export type { PlanSettings } from "./plan/plan-settings.js";
+export { type MeasuredRates, type Rates, readMeasuredRates } from "./plan/rates.js";
 export type { Figure, Panel, Point, Series } from "./report/figure.js";
 export { type FigureEnvironment, type FigureSettings, type FiguresResult, figuresOfFiles } from "./report/figure-files.js";
 export { type ModelCatalog, readModelCatalog } from "./report/model-catalog.js";

@@ -18,6 +18,7 @@ import { registerInspect } from "./inspect.js";
 import { registerJudge } from "./judge.js";
 import { registerMerge } from "./merge.js";
 import { registerMix } from "./mix.js";
+import { registerPlan } from "./plan.js";
 import { registerScore } from "./score.js";
 import { registerTrain } from "./train.js";
 import { registerTranslate } from "./translate.js";
@@ -49,6 +50,7 @@ function createProgram(): Command {
     registerFetch,
     registerTranslate,
     registerMix,
+    registerPlan,
     registerTrain,
     registerGenerate,
     registerJudge,
