@@ -27,6 +27,8 @@ export interface PlanJob {
   readonly language: string | null;
   /** One pass over the training file, before `recipe.validationSize` records are held out. */
   readonly data: Workload;
+  /** Validation data of its own; null: `recipe.validationSize` records of `data`. */
+  readonly validation: Workload | null;
   readonly recipe: TrainRecipe;
   /** Another job of the list that is the same run: it is done, and counted, once. */
   readonly sameRunAs: string | null;
@@ -97,8 +99,8 @@ export function planGrid(jobs: readonly PlanJob[], hardware: Hardware): GridPlan
   // Jobs of a model and method take the same memory: planning it lays out the whole model.
   const memories = new Map<string, MicroBatchChoice>();
   const plans = jobs.map((job) => {
-    const { recipe, model } = job;
-    const key = JSON.stringify([model, recipe.method, recipe.loraRank, recipe.loraTargets, recipe.cutoff, recipe.microBatchTokens]);
+    const { method, loraRank, loraTargets, cutoff, microBatchTokens, recompute, optimizer } = job.recipe;
+    const key = JSON.stringify([job.model, method, loraRank, loraTargets, cutoff, microBatchTokens, recompute, optimizer]);
     const memory = memories.get(key) ?? planJobMemory(job, hardware);
     memories.set(key, memory);
     return planJob(job, memory, hardware);
@@ -135,12 +137,13 @@ export function trainingPart(data: Workload, { validationSize }: TrainRecipe, na
 function planJob(job: PlanJob, { microBatchTokens, plan: memory }: MicroBatchChoice, hardware: Hardware): JobPlan {
   const { name, model, spec, condition, language, data, recipe, sameRunAs } = job;
   const tuning = tuningOf(spec, recipe);
-  const training = trainingPart(data, recipe, name);
+  const training = job.validation === null ? trainingPart(data, recipe, name) : data;
+  const validation = job.validation ?? scaleWorkload(data, recipe.validationSize / data.examples);
   const { steps, stepsPerEpoch } = planSteps({ ...recipe, examples: Math.round(training.examples) });
   const passes = steps / stepsPerEpoch;
   const flops = passes * workloadFlops(training, trainingWork(spec, tuning));
   const tokens = passes * training.tokens;
-  const evaluationFlops = evaluations(steps, recipe) * workloadFlops(validationPart(data, recipe), forwardWork(spec, tuning));
+  const evaluationFlops = evaluations(steps, validation, recipe) * workloadFlops(validation, forwardWork(spec, tuning));
   const parameters = parameterCount(spec);
   const rated = {
     ...{ model, arch: spec.modelType, method: recipe.method, dtype: hardware.dtype, parameters, flopsPerToken: flops / tokens },
@@ -150,20 +153,16 @@ function planJob(job: PlanJob, { microBatchTokens, plan: memory }: MicroBatchCho
   const hours = rate === null ? null : ((flops + evaluationFlops) / rate.flopsPerSecond + steps * rate.optimizerSeconds) / 3600;
   return {
     ...{ name, model, method: recipe.method, condition, language, sameRunAs },
-    examples: { data: data.examples, training: training.examples, validation: recipe.validationSize },
+    examples: { data: data.examples, training: training.examples, validation: validation.examples },
     ...{ steps, stepsPerEpoch, tokens, flops, evaluationFlops, microBatchTokens, memory, rate, hours },
     fits: hardware.memoryBytes === null ? null : memory.total <= hardware.memoryBytes,
     cost: hours === null || hardware.pricePerHour === null ? null : hours * hardware.pricePerHour,
   };
 }
 
-function validationPart(data: Workload, { validationSize }: TrainRecipe): Workload {
-  return scaleWorkload(data, validationSize / data.examples);
-}
-
 /** At every `evalEvery`-th step and at the last one. */
-function evaluations(steps: number, { evalEvery, validationSize }: TrainRecipe): number {
-  return validationSize === 0 ? 0 : Math.ceil(steps / evalEvery);
+function evaluations(steps: number, { examples }: Workload, { evalEvery }: TrainRecipe): number {
+  return examples === 0 ? 0 : Math.ceil(steps / evalEvery);
 }
 
 /** As `train` chooses: the largest micro-batch that fits, else the least there is, which then does not. */

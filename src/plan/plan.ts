@@ -128,7 +128,7 @@ function jobOf(
   { language, workload }: { readonly language: string | null; readonly workload: Workload },
 ): PlanJob {
   const name = [model, recipe.method, condition, ...(condition === "monolingual" ? [language] : [])].join(" ");
-  return { name, model, spec, condition, language, data: workload, recipe, sameRunAs: null };
+  return { name, model, spec, condition, language, data: workload, validation: null, recipe, sameRunAs: null };
 }
 
 /** `english` is the English run of `monolingual`, whose file is the same to the byte, unless it is fitted to C. */

@@ -14,7 +14,15 @@ const bloom = decoderSpecFromConfig(presetConfig("bloom-560m"), "bloom-560m");
 const records = uniformWorkload({ records: 52_000, tokens: 200, targetTokens: 199 });
 
 function job(method: "lora" | "fft", changes: Partial<PlanJob> = {}): PlanJob {
-  const base = { name: `bloom ${method}`, model: "bloom-560m", spec: bloom, condition: null, language: null, sameRunAs: null };
+  const base = {
+    name: `bloom ${method}`,
+    model: "bloom-560m",
+    spec: bloom,
+    condition: null,
+    language: null,
+    validation: null,
+    sameRunAs: null,
+  };
   return { ...base, data: records, recipe: recipe(method), ...changes };
 }
 
@@ -63,6 +71,24 @@ describe("a job's prediction", () => {
     const least = planGrid([job("lora", { recipe: recipe("lora", { microBatchTokens: 512 }) })], hardware()).jobs[0]!.memory.total;
     expect(tokensWith(least + 50 * 2 ** 20)).toBeLessThan(2_048);
     expect(tokensWith(1)).toBe(512);
+  });
+
+  it("differs with optimiser and recomputation among jobs of one model", () => {
+    const usual = job("fft", { name: "usual" });
+    const narrow = job("fft", { name: "8 bits", recipe: recipe("fft", { optimizer: "adamw8bit" }) });
+    const again = job("fft", { name: "recomputed", recipe: recipe("fft", { recompute: "block" }) });
+    const [plain, eight, recomputed] = planGrid([usual, narrow, again], hardware()).jobs.map(({ memory }) => memory);
+    expect(eight!.optimizer).toBeLessThan(plain!.optimizer / 2);
+    expect(recomputed!.activations).toBeLessThan(plain!.activations);
+  });
+
+  it("trains on all of the data where validation data is given apart, and evaluates that", () => {
+    const validation = uniformWorkload({ records: 300, tokens: 100, targetTokens: 99 });
+    const apart = planGrid([job("lora", { validation })], hardware()).jobs[0]!;
+    expect(apart).toMatchObject({ examples: { training: 52_000, validation: 300 }, stepsPerEpoch: 407 });
+    const none = planGrid([job("lora", { recipe: recipe("lora", { validationSize: 0 }) })], hardware()).jobs[0]!;
+    expect(none).toMatchObject({ flops: apart.flops, evaluationFlops: 0, examples: { training: 52_000, validation: 0 } });
+    expect(apart.evaluationFlops).toBeGreaterThan(0);
   });
 
   it("refuses a validation set larger than half the data, as train does", () => {
