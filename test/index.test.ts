@@ -47,8 +47,21 @@ describe("the library", () => {
   });
 
   it("has a function behind every command, and the presets", () => {
-    const { train, generate, initModel, inspectModel, mergeAdapter, mix, diagnose, runBench, trainPresets, decodingPresets } = library;
-    for (const command of [train, generate, initModel, inspectModel, mergeAdapter, mix, diagnose, runBench])
+    const {
+      train,
+      generate,
+      initModel,
+      inspectModel,
+      mergeAdapter,
+      mix,
+      plan,
+      fetchRepository,
+      diagnose,
+      runBench,
+      trainPresets,
+      decodingPresets,
+    } = library;
+    for (const command of [train, generate, initModel, inspectModel, mergeAdapter, mix, plan, fetchRepository, diagnose, runBench])
       expect(command).toBeTypeOf("function");
     expect(Object.keys(trainPresets)).toEqual(Object.keys(decodingPresets));
   });

@@ -1,9 +1,8 @@
 /** `--compare`: this run against a saved one, case by case, with the noise of both. */
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { PolypacaError } from "../errors.js";
 import type { ComputeDType } from "../native/addon-types.js";
 import type { BenchReport } from "./report.js";
+import { readSavedFile } from "./saved-file.js";
 
 /** Below this no difference is taken for real: code placement alone moves steps by as much. */
 const leastNoise = 0.02;
@@ -72,21 +71,8 @@ export interface Comparison {
 }
 
 /** @throws PolypacaError `NOT_FOUND`, `IO`, `BAD_DATA` where the file is not what `--save` writes */
-export async function readSavedRun(path: string): Promise<SavedRun> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (cause) {
-    const { code, message } = PolypacaError.from(cause);
-    throw new PolypacaError(code, `--compare ${path}: ${message}. Make it with polypaca bench --save ${path}.`, { cause });
-  }
-  try {
-    return savedSchema.parse(JSON.parse(text));
-  } catch (cause) {
-    const detail =
-      cause instanceof z.ZodError ? cause.issues.map(({ path: at, message }) => `${at.join(".")}: ${message}`)[0] : String(cause);
-    throw new PolypacaError("BAD_DATA", `--compare ${path}: not a file that polypaca bench --save wrote (${detail}).`, { cause });
-  }
+export function readSavedRun(path: string): Promise<SavedRun> {
+  return readSavedFile(savedSchema, path, "--compare");
 }
 
 /**

@@ -96,7 +96,7 @@ function tableOf(languages: readonly LanguageData[]): Table {
 function duplicateFinding({ language, file, index }: LanguageData, records: readonly number[]): Finding[] {
   if (records.length === 0) return [];
   const places = records.slice(0, shown).map((record) => `"${recordId(index, record)}" again in line ${index.lines[record]}`);
-  const message = `${file}: ${records.length} of ${index.starts.length} records have the id of an earlier one: ${listed(places, records.length)}`;
+  const message = `${file}: ${records.length} of ${counted(index.starts.length)} ${has(records.length)} the id of an earlier one: ${listed(places, records.length)}`;
   return [{ kind: "duplicate", language, count: records.length, message }];
 }
 
@@ -105,14 +105,14 @@ function missingFinding({ language, file, index }: LanguageData, ids: readonly s
   const hint = index.ids.every((id) => id === null)
     ? " (its records have no ids and go by their places, so those after a gap are out of step)"
     : "";
-  const message = `${file}: lacks ${ids.length} records that other languages have: id ${listed(ids.slice(0, shown).map(quoted), ids.length)}${hint}`;
+  const message = `${file}: lacks ${counted(ids.length)} that other languages have: id ${listed(ids.slice(0, shown).map(quoted), ids.length)}${hint}`;
   return [{ kind: "missing", language, count: ids.length, message }];
 }
 
 function aloneFinding({ language, file, index }: LanguageData, records: readonly number[]): Finding[] {
   if (records.length === 0) return [];
   const places = records.slice(0, shown).map((record) => `"${recordId(index, record)}" in line ${index.lines[record]}`);
-  const message = `${file}: ${records.length} records that no other language has: id ${listed(places, records.length)}`;
+  const message = `${file}: ${counted(records.length)} that no other language has: id ${listed(places, records.length)}`;
   return [{ kind: "alone", language, count: records.length, message }];
 }
 
@@ -129,8 +129,18 @@ function misalignedFinding(data: LanguageData, records: Int32Array, reference: L
     }
   });
   if (count === 0) return [];
-  const message = `${data.file}: ${count} records have an input where ${reference.language} has none, or the reverse, so they may not be the same record: id ${listed(places, count)}`;
+  const message = `${data.file}: ${counted(count)} ${has(count)} an input where ${reference.language} has none, or the reverse, which may not be the same record: id ${listed(places, count)}`;
   return [{ kind: "misaligned", language: data.language, count, message }];
+}
+
+/** "1 record", "2 records". */
+export function counted(records: number): string {
+  return records === 1 ? "1 record" : `${records} records`;
+}
+
+/** After a number of records. */
+export function has(records: number): "has" | "have" {
+  return records === 1 ? "has" : "have";
 }
 
 function quoted(id: string): string {

@@ -13,6 +13,11 @@ import { trainPresets } from "../train/presets.js";
 import type { Counting } from "./language-data.js";
 import type { MixSettings } from "./mix-settings.js";
 
+export type CountingSettings = Pick<
+  MixSettings,
+  "tokenizer" | "model" | "method" | "cutoff" | "trainOn" | "template" | "loraRank" | "loraTargets"
+>;
+
 export interface CostBasis {
   /** null: no tokens are counted. */
   readonly counting: Counting | null;
@@ -35,7 +40,7 @@ export interface TemplateTokens {
  * @throws PolypacaError as `loadTokenizer`, `readModelConfig`, `decoderSpecFromConfig`, `readTemplate`; `INVALID_ARGUMENT` for LoRA
  *   targets that the model lacks
  */
-export async function openCostBasis(settings: MixSettings): Promise<CostBasis> {
+export async function openCostBasis(settings: CountingSettings): Promise<CostBasis> {
   const { model } = settings;
   const folder = settings.tokenizer ?? model;
   if (folder === undefined) return { counting: null, work: null, templateTokens: null, recorded: { tokens: null, model: null }, notes: [] };

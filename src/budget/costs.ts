@@ -24,12 +24,17 @@ export interface TokenCounts {
   readonly truncated: Int32Array;
 }
 
-/** Of some records; what each kind of work is proportional to, all whole numbers. */
-interface Sums {
-  tokens: number;
-  targetTokens: number;
-  attendedPairs: number;
+/** What one pass over some records goes through; each kind of work is proportional to one of these. */
+export interface Workload {
+  readonly examples: number;
+  readonly tokens: number;
+  /** Those that carry loss. */
+  readonly targetTokens: number;
+  /** Pairs of a query and a key that it attends to. */
+  readonly attendedPairs: number;
 }
+
+type Sums = Omit<Workload, "examples">;
 
 /**
  * The cost of each of `count` records in one unit. Whole numbers in all three, so that sums of any length are exact in bigint and
@@ -60,14 +65,25 @@ function flopsOf({ tokens, targetTokens, attendedPairs }: Sums, work: TrainingWo
 /** The cost of `records`, a record named twice counting twice. */
 export function costOf(records: Int32Array, counts: TokenCounts | null, work: TrainingWork | null): Cost {
   if (counts === null) return { examples: records.length, tokens: null, flops: null };
-  const sums: Sums = { tokens: 0, targetTokens: 0, attendedPairs: 0 };
+  const workload = workloadOf(records, counts);
+  return { examples: records.length, tokens: workload.tokens, flops: work && Number(flopsOf(workload, work)) };
+}
+
+/** Of `records`, a record named twice counting twice. */
+export function workloadOf(records: Int32Array, counts: TokenCounts): Workload {
+  const sums = { tokens: 0, targetTokens: 0, attendedPairs: 0 };
   for (const record of records) {
     const tokens = counts.tokens[record]!;
     sums.tokens += tokens;
     sums.targetTokens += counts.targetTokens[record]!;
     sums.attendedPairs += attendedPairs([tokens]);
   }
-  return { examples: records.length, tokens: sums.tokens, flops: work && Number(flopsOf(sums, work)) };
+  return { examples: records.length, ...sums };
+}
+
+/** Floating-point operations of one pass, also over the fractions of a workload that predictions have. */
+export function workloadFlops({ tokens, targetTokens, attendedPairs }: Workload, work: TrainingWork): number {
+  return tokens * work.perToken + targetTokens * work.perTargetToken + attendedPairs * work.perAttendedPair;
 }
 
 export function addCosts(costs: readonly Cost[]): Cost {

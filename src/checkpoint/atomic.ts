@@ -80,7 +80,8 @@ export async function syncFolder(path: string): Promise<void> {
   }
 }
 
-async function syncTree(path: string): Promise<void> {
+/** Makes everything in a folder last. */
+export async function syncTree(path: string): Promise<void> {
   for (const entry of await readdir(path, { withFileTypes: true })) {
     if (entry.isDirectory()) await syncTree(join(path, entry.name));
     else await syncFolder(join(path, entry.name));

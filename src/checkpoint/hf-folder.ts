@@ -24,7 +24,8 @@ export interface Checkpoint {
   readonly tokenizerFiles: readonly string[];
 }
 
-const tokenizerFileNames = [
+/** Files that a tokenizer may come in. */
+export const tokenizerFileNames: readonly string[] = [
   "tokenizer.json",
   "tokenizer.model",
   "tokenizer_config.json",

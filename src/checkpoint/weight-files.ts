@@ -77,8 +77,12 @@ async function readShards(dir: string, indexPath: string): Promise<StoredTensor[
   return stored;
 }
 
-/** Shards by name, each with the tensors the index promises in it. */
-async function readIndex(path: string): Promise<Map<string, string[]>> {
+/**
+ * Shards by name, each with the tensors the index promises in it.
+ *
+ * @throws PolypacaError `BAD_CHECKPOINT` for an index that names no shards, or files elsewhere
+ */
+export async function readIndex(path: string): Promise<Map<string, string[]>> {
   const { weight_map: map } = await readJsonObject(path);
   const shards = new Map<string, string[]>();
   const entries = typeof map === "object" && map !== null ? Object.entries(map as Record<string, unknown>) : [];

@@ -2,13 +2,14 @@
 /** The `polypaca` program: dispatches to a command, prints errors as `CODE: message`, sets the exit code. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, type ParseOptionsResult } from "commander";
 import { isUsageError, PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
 import { registerAgreement } from "./agreement.js";
 import { registerBench } from "./bench.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
+import { registerFetch } from "./fetch.js";
 import { registerFigures } from "./figures.js";
 import { registerGenerate } from "./generate.js";
 import { registerGpuCheck } from "./gpu-check.js";
@@ -17,14 +18,28 @@ import { registerInspect } from "./inspect.js";
 import { registerJudge } from "./judge.js";
 import { registerMerge } from "./merge.js";
 import { registerMix } from "./mix.js";
+import { registerPlan } from "./plan.js";
 import { registerScore } from "./score.js";
 import { registerTrain } from "./train.js";
 import { registerTranslate } from "./translate.js";
 import { registerVerify } from "./verify.js";
 
+/** A mistyped flag is called unknown, with the one that was meant; commander would first miss the required one. */
+class CommandLine extends Command {
+  override createCommand(name?: string): CommandLine {
+    return new CommandLine(name);
+  }
+
+  override parseOptions(args: string[]): ParseOptionsResult {
+    const parsed = super.parseOptions(args);
+    if (parsed.unknown.length > 0) for (const option of this.options) option.mandatory = false;
+    return parsed;
+  }
+}
+
 function createProgram(): Command {
   const { version } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string };
-  const program = new Command("polypaca")
+  const program = new CommandLine("polypaca")
     .description("Multilingual instruction tuning of causal language models: LoRA and full-parameter fine-tuning.")
     .version(version)
     .showSuggestionAfterError()
@@ -32,8 +47,10 @@ function createProgram(): Command {
     .configureOutput({ outputError: () => {} }); // errors are printed once, in `fail`
   const register = [
     registerDemo,
+    registerFetch,
     registerTranslate,
     registerMix,
+    registerPlan,
     registerTrain,
     registerGenerate,
     registerJudge,

@@ -8,8 +8,7 @@ import { cacheFolder, choiceFlag, commaList, note, numberFlag, printResult, prog
 const mostThreads = 4;
 
 export function registerMix(program: Command): void {
-  const count = (flag: string, min: number) => numberFlag(flag, { integer: true, min });
-  program
+  const command = program
     .command("mix")
     .summary("write the training file of a budget condition")
     .description(
@@ -20,7 +19,19 @@ export function registerMix(program: Command): void {
     .requiredOption("--condition <NAME>", "monolingual, multilingual, english or downsampled", choiceFlag("--condition", conditions))
     .requiredOption("--data-dir <DIR>", "folder of alpaca.<lang>.json")
     .requiredOption("--out <DIR>", "new folder for the training files and the manifest")
-    .option("--langs <A,B>", "languages by code (default: every one in --data-dir)", commaList)
+    .option("--langs <A,B>", "languages by code (default: every one in --data-dir)", commaList);
+  addBudgetFlags(command);
+  addCountingFlags(command);
+  command
+    .option("--allow-missing", "disjoint: deal a record among the languages that have it")
+    .option("--skip-bad-records", "leave malformed records out and list them")
+    .option("--json", "print the result as JSON")
+    .action(runMix);
+}
+
+/** How much of the data, and which of it. */
+function addBudgetFlags(command: Command): void {
+  command
     .option("--budget <UNIT>", "what is counted: examples, tokens or flops", choiceFlag("--budget", budgetUnits), "examples")
     .option("--size <N>", "size of the downsampled or english file, in units of the budget (default: C)", numberFlag("--size", { min: 1 }))
     .option("--per-language <N>", "so much of each language, in units of the budget", numberFlag("--per-language", { min: 1 }))
@@ -30,7 +41,13 @@ export function registerMix(program: Command): void {
       choiceFlag("--sampling", samplings),
     )
     .option("--match-budget", "trim or repeat english to C, or to --size")
-    .option("--seed <N>", "of samples and order", count("--seed", 0), 42)
+    .option("--seed <N>", "of samples and order", numberFlag("--seed", { integer: true, min: 0 }), 42);
+}
+
+/** What tokens and FLOPs are counted by. */
+function addCountingFlags(command: Command): void {
+  const count = (flag: string, min: number) => numberFlag(flag, { integer: true, min });
+  command
     .option("--tokenizer <DIR>", "folder of the tokenizer that counts tokens (default: that of --model)")
     .option("--model <DIR>", "model folder whose config.json gives the FLOPs; no weights are read")
     .option("--method <NAME>", "lora or fft: decides template, loss and FLOPs (default: lora)", choiceFlag("--method", ["lora", "fft"]))
@@ -42,27 +59,25 @@ export function registerMix(program: Command): void {
       "prompt+response or response (default: by --method, as train)",
       choiceFlag("--train-on", ["prompt+response", "response"]),
     )
-    .option("--template <FILE>", "prompt template in the study's JSON form")
-    .option("--allow-missing", "disjoint: deal a record among the languages that have it")
-    .option("--skip-bad-records", "leave malformed records out and list them")
-    .option("--json", "print the result as JSON")
-    .action(async ({ langs: languages, json, ...flags }: MixFlags) => {
-      const [{ mix }, { openProgress }, { describeMix }] = await Promise.all([
-        import("../budget/mix.js"),
-        import("../train/progress.js"),
-        import("./mix-table.js"),
-      ]);
-      const result = await stoppable((signal) =>
-        mix(
-          { ...flags, languages },
-          {
-            ...{ signal, note, cacheDir: cacheFolder("counts"), threads: Math.min(mostThreads, availableParallelism()) },
-            openProgress: (task) => openProgress(task, progressOutput()),
-          },
-        ),
-      );
-      printResult(json === true, result, () => describeMix(result));
-    });
+    .option("--template <FILE>", "prompt template in the study's JSON form");
+}
+
+async function runMix({ langs: languages, json, ...flags }: MixFlags): Promise<void> {
+  const [{ mix }, { openProgress }, { describeMix }] = await Promise.all([
+    import("../budget/mix.js"),
+    import("../train/progress.js"),
+    import("./mix-table.js"),
+  ]);
+  const result = await stoppable((signal) =>
+    mix(
+      { ...flags, languages },
+      {
+        ...{ signal, note, cacheDir: cacheFolder("counts"), threads: Math.min(mostThreads, availableParallelism()) },
+        openProgress: (task) => openProgress(task, progressOutput()),
+      },
+    ),
+  );
+  printResult(json === true, result, () => describeMix(result));
 }
 
 type MixFlags = Omit<MixSettings, "languages" | "condition" | "budget" | "sampling"> & {

@@ -29,7 +29,7 @@ export interface AlpacaFile {
 export interface ReadOptions {
   /** Of records that do not say theirs. */
   readonly language?: string | null;
-  /** List malformed records instead of refusing the file; default false. */
+  /** List malformed records instead of refusing the file. Default: refuse, and do not offer it. */
   readonly skipBadRecords?: boolean;
 }
 

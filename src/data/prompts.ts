@@ -42,7 +42,9 @@ export async function readPrompts(files: readonly string[], options: ReadOptions
     });
     readFilePrompts(bytes, file, options, { prompts, bad, places });
   }
-  if (bad.length > 0 && !options.skipBadRecords) throw badRecordError(bad[0]!);
+  const { skipBadRecords } = options;
+  // Of the commands that read prompts only generate can skip records.
+  if (bad.length > 0 && !skipBadRecords) throw badRecordError(bad[0]!, skipBadRecords === undefined ? "Correct it." : undefined);
   if (prompts.length === 0) throw new PolypacaError("BAD_DATA", `${files.join(", ")}: no prompts. Give JSONL files of {"id", "prompt"}.`);
   return { prompts, bad, notes: bad.map((record) => `left out: ${describeBadRecord(record)}`) };
 }

@@ -54,6 +54,8 @@ export interface RetryHooks {
   readonly context: RequestContext;
   /** The service asked to wait. */
   readonly onPause?: (milliseconds: number) => void;
+  /** An answer was of no use, has been paid for, and another is asked for. */
+  readonly onBadAnswer?: (usage: TokenUsage | null) => void;
   /** @returns why no request can succeed (a key that is refused); null for errors of this request */
   readonly hopeless?: (fault: HttpFault) => string | null;
 }
@@ -83,6 +85,7 @@ export async function withRetries<T>(attempt: (badAnswers: number) => Promise<T>
         lost = addUsage(lost, cause.usage);
         if (badAnswers === policy.maxBadAnswers) throw new RequestFailure(afterTurns(cause.message, badAnswers), { cause, usage: lost });
         badAnswers++;
+        hooks.onBadAnswer?.(cause.usage);
         note(`${hooks.who}: ${cause.message}; asked again (${badAnswers} of ${policy.maxBadAnswers})`);
         continue;
       }

@@ -8,7 +8,7 @@ export interface TokenPrices {
 
 /** What a run used of a paid service. */
 export interface Usage extends TokenUsage {
-  /** Answers that came with their usage. */
+  /** Of which usage was reported; answers of no use are counted with the one that followed. */
   readonly answers: number;
   /** null where no prices are given. */
   readonly cost: number | null;

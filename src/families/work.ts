@@ -41,6 +41,17 @@ export function trainingWork(spec: DecoderSpec, { method, rank, targets }: Tunin
   return { perToken: 4 * blocks + 6 * adapterParameterCount(spec, { rank, targets }), perTargetToken: 4 * head, perAttendedPair };
 }
 
+/** Of a forward pass alone, as evaluating the validation data takes: 2 per parameter, and 4 of the 12 per attended pair. */
+export function forwardWork(spec: DecoderSpec, { method, rank, targets }: TuningMethod): TrainingWork {
+  const head = spec.vocabSize * spec.hiddenSize;
+  const adapter = method === "lora" ? adapterParameterCount(spec, { rank, targets }) : 0;
+  return {
+    perToken: 2 * (matmulParameters(spec) - head + adapter),
+    perTargetToken: 2 * head,
+    perAttendedPair: 4 * spec.layers * spec.heads * spec.headDim,
+  };
+}
+
 /** Floating-point operations per token of one training step: see {@link trainingWork}. */
 export function flopsPerToken(spec: DecoderSpec, settings: WorkSettings): number {
   const { meanAttendedLength, scoredShare = 1 } = settings;

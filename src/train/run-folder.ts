@@ -1,9 +1,10 @@
 /** A run's folder: its record (run.json), whether it may be started or resumed, and where it stands. */
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
-import { access, constants, mkdir, open, readdir, readFile, stat, statfs } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { access, constants, mkdir, open, readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.js";
+import { freeDiskBytes, nearestExisting } from "../checkpoint/disk-space.js";
 import { PolypacaError } from "../errors.js";
 import type { ComputeDType, MachineInfo, MemoryPlan } from "../native/addon-types.js";
 import { flagOf } from "../settings/check-settings.js";
@@ -207,20 +208,13 @@ function machineNotes(previous: RunRecord, next: RunRecord): string[] {
  * @throws PolypacaError `DISK_FULL` with figures where the file system of `folder`, which need not exist yet, has less than `bytes` free
  */
 export async function assertDiskSpace(folder: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(nearestExisting(folder));
-  const free = bavail * bsize;
+  const free = await freeDiskBytes(folder);
   if (free >= bytes) return;
   const advice = "Free some, use another --out, or lower --save-total-limit.";
   throw new PolypacaError(
     "DISK_FULL",
     `--out ${folder}: the checkpoints need ${mebibytes(bytes)} MiB, ${mebibytes(free)} MiB are free. ${advice}`,
   );
-}
-
-function nearestExisting(folder: string): string {
-  let existing = resolve(folder);
-  while (!existsSync(existing)) existing = dirname(existing);
-  return existing;
 }
 
 function mebibytes(bytes: number): number {

@@ -72,7 +72,7 @@ describe("alignLanguages", () => {
         kind: "duplicate",
         language: "en",
         count: 1,
-        message: 'alpaca.en.json: 1 of 3 records have the id of an earlier one: "a" again in line 3',
+        message: 'alpaca.en.json: 1 of 3 records has the id of an earlier one: "a" again in line 3',
       },
     ]);
     expect([...recordOf[0]!]).toEqual([0, 1]);
@@ -97,7 +97,7 @@ describe("alignLanguages", () => {
 describe("refuseForDisjoint", () => {
   it("refuses missing records unless they are allowed, and duplicates always", () => {
     const missing = alignLanguages([language("en", [["a"], ["b"]]), language("fi", [["a"]]), language("fr", [["a"], ["b"]])]);
-    expect(() => refuseForDisjoint(missing, false)).toThrow(/BAD_DATA|lacks 1 records[\s\S]*--allow-missing/);
+    expect(() => refuseForDisjoint(missing, false)).toThrow(/BAD_DATA|lacks 1 record[\s\S]*--allow-missing/);
     expect(() => refuseForDisjoint(missing, true)).not.toThrow();
     const duplicate = alignLanguages([language("en", [["a"], ["a"]]), language("fi", [["a"]])]);
     expect(() => refuseForDisjoint(duplicate, true)).toThrow(/an id of its own/);

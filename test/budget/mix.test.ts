@@ -299,7 +299,7 @@ describe("records", () => {
     }
     // Two different selections of Alpaca records, and that shows: 1,000 against 999, inputs in different places.
     expect(notes).toEqual([
-      expect.stringMatching(/alpaca\.zh\.json: 1 records that no other language has: id "999"/),
+      expect.stringMatching(/alpaca\.zh\.json: 1 record that no other language has: id "999"/),
       expect.stringMatching(/alpaca\.zh\.json: 443 records have an input where en has none, or the reverse/),
     ]);
   });
@@ -336,7 +336,7 @@ describe("records", () => {
     const notes: string[] = [];
     const { findings } = await mixed({ condition: "downsampled", dataDir }, notes);
     expect(findings).toEqual([
-      { kind: "missing", language: "fi", count: 1, message: 'alpaca.fi.json: lacks 1 records that other languages have: id "sample-004"' },
+      { kind: "missing", language: "fi", count: 1, message: 'alpaca.fi.json: lacks 1 record that other languages have: id "sample-004"' },
     ]);
     expect(notes).toEqual([expect.stringContaining("sample-004")]);
     const disjoint = { condition: "downsampled", sampling: "disjoint", dataDir } as const;

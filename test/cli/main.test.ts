@@ -34,6 +34,15 @@ describe("polypaca", () => {
     expect(runCli([])).toMatchObject({ exitCode: 2, stdout: "", stderr: expect.stringContaining("Usage: polypaca") });
   });
 
+  it("calls a mistyped required flag unknown rather than missing, and a missing one missing", () => {
+    const others = ["--data-dir", "d", "--out", "o"];
+    expect(runCli(["mix", "--condtion", "english", ...others])).toMatchObject({
+      exitCode: 2,
+      stderr: "USAGE: unknown option '--condtion' (Did you mean --condition?)\n",
+    });
+    expect(runCli(["mix", ...others])).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("required option '--condition") });
+  });
+
   it("suggests the flag an unknown one is near to and exits with 2", () => {
     expect(runCli(["train", "--lerning-rate", "1"])).toEqual({
       exitCode: 2,

@@ -216,8 +216,8 @@ describe("polypaca mix", () => {
     const flags = ["--condition", "downsampled", "--data-dir", dataDir];
     const { exitCode, stdout, stderr } = runCli(["mix", ...flags, "--out", out, "--json"]);
     expect(exitCode).toBe(0);
-    expect(stderr).toMatch(/alpaca\.fi\.json: 1 of 60 records have the id of an earlier one: "sample-001" again in line 1/);
-    expect(stderr).toMatch(/alpaca\.fi\.json: 1 records have an input where en has none, or the reverse.*"sample-003"/);
+    expect(stderr).toMatch(/alpaca\.fi\.json: 1 of 60 records has the id of an earlier one: "sample-001" again in line 1/);
+    expect(stderr).toMatch(/alpaca\.fi\.json: 1 record has an input where en has none, or the reverse.*"sample-003"/);
     const kinds = (JSON.parse(stdout) as { findings: { kind: string }[] }).findings.map(({ kind }) => kind);
     expect(kinds.sort()).toEqual(["alone", "duplicate", "misaligned"]);
     expect(runCli(["mix", ...flags, "--sampling", "disjoint", "--out", fresh()])).toMatchObject({

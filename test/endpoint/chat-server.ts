@@ -55,6 +55,8 @@ export interface ChatServer {
   charged(): number;
   /** Of these, the answers that are no translation. */
   unusable(): number;
+  /** Charged answers that do not say what they used. */
+  unreported(): number;
   /** Waits until so many requests have come in. */
   received(count: number): Promise<void>;
 }
@@ -84,6 +86,7 @@ export async function startChatServer(options: ChatServerOptions = {}): Promise<
   const answers = new Map<string, string>();
   let charged = 0;
   let unusable = 0;
+  let unreported = 0;
   const server = createServer((incoming, outgoing) => {
     void answer(incoming, outgoing).catch(() => outgoing.destroy());
   });
@@ -103,6 +106,7 @@ export async function startChatServer(options: ChatServerOptions = {}): Promise<
     if (known === undefined) charged++;
     if (known === undefined && !usable.has(kind)) unusable++;
     const body = known ?? completion(request, task, misbehaviour);
+    if (known === undefined && !body.includes('"usage"')) unreported++;
     answers.set(request.key, body);
     send(outgoing, body, kind);
   }
@@ -117,6 +121,7 @@ export async function startChatServer(options: ChatServerOptions = {}): Promise<
     requests,
     charged: () => charged,
     unusable: () => unusable,
+    unreported: () => unreported,
     received: async (count) => {
       while (requests.length < count) await sleep(1);
     },

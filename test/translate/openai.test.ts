@@ -31,6 +31,12 @@ function misbehavingFirst(times: number, misbehaviour: Misbehaviour): Promise<Ch
 }
 
 describe("the openai provider", () => {
+  it("counts what answers cost that could not be used", async () => {
+    const server = await misbehavingFirst(2, { kind: "refusal" });
+    const session = await open(server);
+    expect((await session.translate({ text: "text", idempotencyKey: "key" })).usage).toEqual({ inputTokens: 33, outputTokens: 21 });
+  });
+
   it("sends model, key, languages and Idempotency-Key, and gives the translation and its usage", async () => {
     const server = await startChatServer();
     const session = await open(server, { temperature: 0.2 });

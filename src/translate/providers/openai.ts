@@ -1,7 +1,7 @@
 /** Any endpoint that speaks OpenAI's chat protocol. */
 import { ChatEndpoint, hopelessReason, keyOfTurn, type OpenAiEndpoint } from "../../endpoint/openai-client.js";
 import type { RateLimits } from "../../endpoint/rate-limit.js";
-import type { RequestContext } from "../../endpoint/request.js";
+import { addUsage, type RequestContext, type TokenUsage } from "../../endpoint/request.js";
 import { withRetries } from "../../endpoint/retry.js";
 import { type ChatOptions, type ChatTranslation, chatBody, translationOf } from "./openai-chat.js";
 import type { LanguagePair, LiveProvider, SegmentAnswer, SegmentRequest, TranslationSession } from "./provider.js";
@@ -42,12 +42,18 @@ class OpenAiSession implements TranslationSession {
     this.#endpoint = endpoint;
   }
 
-  translate({ text, idempotencyKey }: SegmentRequest): Promise<SegmentAnswer> {
+  async translate({ text, idempotencyKey }: SegmentRequest): Promise<SegmentAnswer> {
+    let lost: TokenUsage | null = null;
     const hooks = {
       ...{ who: openAiName, context: this.#context, hopeless: hopelessReason },
       onPause: (milliseconds: number) => this.#endpoint.pause(milliseconds),
+      onBadAnswer: (usage: TokenUsage | null) => {
+        lost = addUsage(lost, usage);
+      },
     };
-    return withRetries((badAnswers) => this.#attempt(text, keyOfTurn(idempotencyKey, badAnswers)), this.#settings.retry, hooks);
+    const attempt = (badAnswers: number) => this.#attempt(text, keyOfTurn(idempotencyKey, badAnswers));
+    const answer = await withRetries(attempt, this.#settings.retry, hooks);
+    return { ...answer, usage: addUsage(lost, answer.usage) };
   }
 
   async #attempt(text: string, idempotencyKey: string): Promise<ChatTranslation> {

@@ -16,7 +16,7 @@ export interface SegmentRequest {
 
 export interface SegmentAnswer {
   readonly text: string;
-  /** null where the provider does not report it. */
+  /** Answers that could not be used, and were paid for before this one, included; null where the provider does not report it. */
   readonly usage: TokenUsage | null;
 }
 
