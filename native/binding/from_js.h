@@ -20,6 +20,7 @@ std::vector<TensorSource> sources_from_js(const Napi::Value& value);
 Batch batch_from_js(const Napi::Value& value);
 std::vector<Batch> batches_from_js(const Napi::Value& value);
 std::vector<std::vector<int32_t>> prompts_from_js(const Napi::Value& value);
+std::vector<std::string> strings_from_js(const Napi::Value& value, const char* what);
 
 /// What a file is to hold, by tensor name.
 struct FileLayout {
