@@ -33,6 +33,9 @@ export interface ScoreSettings extends LanguageIdSettings {
   readonly seed: number;
 }
 
+/** A prompt left out would make a cell look complete that is not. */
+const correctPrompts = "Correct it: scores are of all prompts.";
+
 export interface ScoreEnvironment {
   /** Default {@link openLanguageIdentifier}. */
   readonly openIdentifier?: (settings: LanguageIdSettings, languages: readonly string[]) => Promise<LanguageIdentifier>;
@@ -54,8 +57,9 @@ export async function scoreFiles(
   settings: ScoreSettings,
   { openIdentifier = openLanguageIdentifier }: ScoreEnvironment = {},
 ): Promise<Scored> {
-  const { prompts } = settings.prompts.length > 0 ? await readPrompts(settings.prompts, { language: settings.language }) : { prompts: [] };
   const { language, system } = settings;
+  const { prompts } =
+    settings.prompts.length > 0 ? await readPrompts(settings.prompts, { language, mend: correctPrompts }) : { prompts: [] };
   const read = await readResponses(settings.responses, { language, system, prompts });
   const judgements = await readJudgements(settings.judgements);
   checkRows({ ...settings, responses: read, judgements, prompts });

@@ -8,10 +8,10 @@ import type { LanguageClassifier, LanguageScore } from "./classifier.js";
 import { codeOfLabel } from "./labels.js";
 
 /**
- * WebAssembly has at most 2 GiB here, and fastText needs about twice a model's size while it reads it: 514 MB were seen to load, OpenLID's
- * 1.2 GB were seen to abort. What lies between is tried, and refused where it aborts.
+ * The most that WebAssembly is given. It has 2 GiB of memory here, and fastText needs several times a model's size while it reads it:
+ * 610 MB were seen to load, 810 MB to abort (bench/language-id.bench.mjs).
  */
-export const largestWasmModelBytes = 1_000_000_000;
+export const largestWasmModelBytes = 650_000_000;
 
 /** Its name in the module's own file system, from where fastText reads it. */
 const moduleFile = "model.bin";
@@ -138,6 +138,6 @@ export function unreadableModel(file: string, what: string, cause?: unknown): Po
 function tooLarge(file: string, bytes: number): PolypacaError {
   return new PolypacaError(
     "UNSUPPORTED",
-    `${file}: ${Math.round(bytes / 1e6)} MB were too much for fastText's WebAssembly build, which has 2 GiB of memory for about twice the model. Install native fastText (Debian, Ubuntu: apt-get install libfasttext-dev), then "npm run build", or compress the model with "fasttext quantize".`,
+    `${file}: ${Math.round(bytes / 1e6)} MB were too much for fastText's WebAssembly build, which has 2 GiB of memory in all. Install native fastText (Debian, Ubuntu: apt-get install libfasttext-dev), then "npm run build", or compress the model with "fasttext quantize".`,
   );
 }

@@ -134,6 +134,14 @@ describe("polypaca score refuses, before it loads anything,", () => {
     refused(with_(responsesFile, write("cut.jsonl", [judgements[0], '{"id": 2,'])), /^BAD_RECORD: .*cut\.jsonl line 2, /);
   });
 
+  it("malformed prompts, whose cell would look complete without them", () => {
+    const prompts = write("test_hi.jsonl", [{ id: 1, prompt: "a" }, '{"id": 2, "prompt": "b""}']);
+    refused(
+      with_(responsesFile, judgementsFile, "--prompts", prompts),
+      /^BAD_RECORD: .*test_hi\.jsonl line 2, column \d+: .*Correct it: scores are of all prompts\.\n$/,
+    );
+  });
+
   it("the same key twice, naming both lines", () => {
     refused(
       with_(write("twice.jsonl", [...responses, responses[0]]), judgementsFile),
