@@ -21,7 +21,13 @@ export { defaultJudgePromptFile, type JudgePrompt, parseJudgePrompt } from "./ev
 export { type ParsedAnswer, parseAnswer } from "./evaluate/judge/parse-answer.js";
 export { type JudgeSettings, resolveJudgeSettings, type SomeJudgeSettings } from "./evaluate/judge/settings.js";
 export type { JudgePanel, PanelAgreement } from "./evaluate/judge-panel.js";
-export { type LanguageIdentifier, type LanguageRule, openLanguageIdentifier } from "./evaluate/language-match.js";
+export {
+  type IdentifiedResponse,
+  identifyResponses,
+  type LanguageIdentifier,
+  type LanguageRule,
+  openLanguageIdentifier,
+} from "./evaluate/language-match.js";
 export { type HumanScore, readHumanScores } from "./evaluate/read-human-scores.js";
 export { type Judgement, readJudgements } from "./evaluate/read-judgements.js";
 export { type EvaluatedResponse, readResponses } from "./evaluate/read-responses.js";
@@ -33,7 +39,7 @@ export {
   type SystemScore,
   score,
 } from "./evaluate/score.js";
-export { type ScoreSettings, scoreFiles, scoresAsLatex, scoresAsText, writeScoreFiles } from "./evaluate/score-files.js";
+export { type Scored, type ScoreSettings, scoreFiles, scoresAsLatex, scoresAsText, writeScoreFiles } from "./evaluate/score-files.js";
 export { scoresAsCsv, scoreTables } from "./evaluate/score-tables.js";
 export { studyTrainingLanguages } from "./evaluate/study-languages.js";
 export { type Table, tableAsLatex, tableAsText } from "./evaluate/table.js";
