@@ -18,6 +18,7 @@ import { registerJudge } from "./judge.js";
 import { registerMerge } from "./merge.js";
 import { registerMix } from "./mix.js";
 import { registerScore } from "./score.js";
+import { registerServe } from "./serve.js";
 import { registerTrain } from "./train.js";
 import { registerTranslate } from "./translate.js";
 import { registerVerify } from "./verify.js";
@@ -45,6 +46,7 @@ function createProgram(): Command {
     registerDoctor,
     registerInitModel,
     registerMerge,
+    registerServe,
     registerBench,
     registerGpuCheck,
   ];
