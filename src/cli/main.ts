@@ -7,6 +7,7 @@ import { isUsageError, PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
 import { registerAgreement } from "./agreement.js";
 import { registerBench } from "./bench.js";
+import { registerChat } from "./chat.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
 import { registerFigures } from "./figures.js";
@@ -47,6 +48,7 @@ function createProgram(): Command {
     registerInitModel,
     registerMerge,
     registerServe,
+    registerChat,
     registerBench,
     registerGpuCheck,
   ];
