@@ -47,6 +47,7 @@ export type { DecoderSpec } from "./families/decoder-spec.js";
 export { decoderSpecFromConfig } from "./families/index.js";
 export { type FetchEnvironment, type FetchResult, fetchRepository } from "./fetch/fetch.js";
 export { type FetchSettings, hubEndpoint, hubToken } from "./fetch/settings.js";
+export { ContinuousBatch, type ContinuousBatchOptions, type DecodedToken, type SequenceOptions } from "./generate/continuous-batch.js";
 export { type DecodingPresetName, type DecodingSettings, decodingPresets } from "./generate/decoding.js";
 export { type GenerateEnvironment, type GenerateSettings, type GenerateSummary, generate } from "./generate/generate.js";
 export type { ResponseRow } from "./generate/responses.js";
@@ -76,6 +77,8 @@ export { type FigureEnvironment, type FigureSettings, type FiguresResult, figure
 export { type ModelCatalog, readModelCatalog } from "./report/model-catalog.js";
 export { type FigurePlan, type PlanOptions, planFigures } from "./report/plan-figures.js";
 export { readScores, type Scores } from "./report/read-scores.js";
+export { type RunningServer, startServer } from "./serve/serve.js";
+export type { NamedAdapter, ServeEnvironment, ServeLimits, ServeSettings } from "./serve/settings.js";
 export { loadTokenizer, type Tokenizer, TokenStream } from "./tokenizer/index.js";
 export { type PresetName, type TrainPreset, trainPresets } from "./train/presets.js";
 export type { Progress } from "./train/progress.js";

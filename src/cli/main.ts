@@ -7,6 +7,7 @@ import { isUsageError, PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
 import { registerAgreement } from "./agreement.js";
 import { registerBench } from "./bench.js";
+import { registerChat } from "./chat.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
 import { registerFetch } from "./fetch.js";
@@ -20,6 +21,7 @@ import { registerMerge } from "./merge.js";
 import { registerMix } from "./mix.js";
 import { registerPlan } from "./plan.js";
 import { registerScore } from "./score.js";
+import { registerServe } from "./serve.js";
 import { registerTrain } from "./train.js";
 import { registerTranslate } from "./translate.js";
 import { registerVerify } from "./verify.js";
@@ -62,6 +64,8 @@ function createProgram(): Command {
     registerDoctor,
     registerInitModel,
     registerMerge,
+    registerServe,
+    registerChat,
     registerBench,
     registerGpuCheck,
   ];

@@ -17,6 +17,7 @@ import { toStoredTemplate } from "../train/template-file.js";
 import { type DecodingPresetName, type DecodingSettings, decodingPresets } from "./decoding.js";
 import { describeSystem, type SystemDescription, templateFor } from "./describe-system.js";
 import { planBatches } from "./plan-batches.js";
+import { promptIds } from "./prompt-ids.js";
 import { type ResponseRow, ResponsesFile } from "./responses.js";
 
 export interface GenerateSettings {
@@ -107,8 +108,7 @@ async function readAllPrompts(settings: GenerateSettings, note: (line: string) =
 
 /** As in training: BOS where the tokenizer puts it, then the template around the instruction. */
 function encodePrompt({ prompt }: TestPrompt, template: PromptTemplate, tokenizer: Tokenizer): Int32Array {
-  const ids = tokenizer.encode(renderPrompt(template, { instruction: prompt }));
-  return tokenizer.addsBos && tokenizer.bosTokenId !== null ? Int32Array.from([tokenizer.bosTokenId, ...ids]) : ids;
+  return promptIds(renderPrompt(template, { instruction: prompt }), tokenizer);
 }
 
 function assertRoom(
