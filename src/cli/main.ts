@@ -9,6 +9,7 @@ import { registerAgreement } from "./agreement.js";
 import { registerBench } from "./bench.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
+import { registerExperiment } from "./experiment.js";
 import { registerFigures } from "./figures.js";
 import { registerGenerate } from "./generate.js";
 import { registerGpuCheck } from "./gpu-check.js";
@@ -40,6 +41,7 @@ function createProgram(): Command {
     registerScore,
     registerAgreement,
     registerFigures,
+    registerExperiment,
     registerVerify,
     registerInspect,
     registerDoctor,
