@@ -1,5 +1,4 @@
 /** `experiment status`: how jobs stand, as data and as text. */
-import { join } from "node:path";
 import type { JobProgress, JobState } from "../experiment/job-folder.js";
 import type { Standing } from "../experiment/job-status.js";
 import type { ExperimentRecord } from "../experiment/plan-grid.js";
@@ -31,12 +30,11 @@ export interface StatusJob {
 
 /** @param now milliseconds since 1970 */
 export async function statusReport(out: string, record: ExperimentRecord, now: number): Promise<StatusReport> {
-  const [{ countStandings, readStandings }, { jobsFolderName }, { unusedFolders }] = await Promise.all([
+  const [{ countStandings, readStandings }, { jobsFolderOf, unusedFolders }] = await Promise.all([
     import("../experiment/job-status.js"),
-    import("../experiment/job-folder.js"),
     import("../experiment/plan-grid.js"),
   ]);
-  const rows = readStandings(join(out, jobsFolderName), record.jobs, now);
+  const rows = readStandings(jobsFolderOf(out, record), record.jobs, now);
   const jobs = rows.map(({ job, standing, state }): StatusJob => {
     const isRunning = standing === "running";
     const seconds = (state?.seconds ?? 0) + (isRunning ? secondsSinceProgress(state, now) : 0);

@@ -121,8 +121,10 @@ const figures = z.strictObject({ familySize: parameters, png: z.boolean() }).par
 
 export const gridSchema = z
   .strictObject({
-    /** Folder of everything the grid makes. */
+    /** Folder of the experiment: its record, and its results. */
     out: text,
+    /** Folder of the jobs, which several grids may share: what is equal in them is done once. Default `<out>/jobs`. */
+    jobsDir: text.optional(),
     models,
     /** Folder of the models that say no path; default "models". */
     modelsDir: text.optional(),

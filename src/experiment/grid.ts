@@ -22,7 +22,8 @@ export interface GridModel {
   readonly parameters: number;
 }
 
-export type Grid = Omit<GridFile, "models" | "modelsDir" | "seeds" | "validation" | "judge"> & {
+export type Grid = Omit<GridFile, "models" | "modelsDir" | "jobsDir" | "seeds" | "validation" | "judge"> & {
+  readonly jobsDir: string;
   readonly models: readonly GridModel[];
   readonly seeds: readonly number[];
   readonly validation: "own" | "shared";
@@ -30,7 +31,7 @@ export type Grid = Omit<GridFile, "models" | "modelsDir" | "seeds" | "validation
 };
 
 /** Settings of the file that the command line replaces. */
-export type GridOverrides = Partial<Pick<GridFile, "out" | "modelsDir" | "dataDir" | "promptsDir">>;
+export type GridOverrides = Partial<Pick<GridFile, "out" | "jobsDir" | "modelsDir" | "dataDir" | "promptsDir">>;
 
 /** As the study's. */
 const defaultSeeds = [42];
@@ -56,13 +57,30 @@ function definedOf(overrides: GridOverrides): GridOverrides {
 }
 
 export async function resolveGrid({ models, modelsDir = "models", ...content }: GridFile): Promise<Grid> {
-  const { seeds = defaultSeeds, validation = "own", judge = null } = content;
+  const { seeds = defaultSeeds, validation = "own", judge = null, jobsDir = join(content.out, "jobs") } = content;
   return {
     ...content,
-    ...{ seeds, validation, judge },
-    ...{ out: resolve(content.out), dataDir: resolve(content.dataDir), promptsDir: resolve(content.promptsDir) },
+    ...{ seeds, validation },
+    ...(content.train !== undefined && { train: absoluteTemplates(content.train) }),
+    ...(content.score !== undefined && { score: absolute(content.score, "lidModel") }),
+    judge: judge && absolute(judge, "promptFile"),
+    ...{ out: resolve(content.out), jobsDir: resolve(jobsDir), dataDir: resolve(content.dataDir), promptsDir: resolve(content.promptsDir) },
     models: await Promise.all(models.map((model) => describeModel(typeof model === "string" ? { name: model } : model, modelsDir))),
   };
+}
+
+/** Jobs may run in other working directories than the one that the paths were written for. */
+function absolute<Name extends string, Settings extends { readonly [name in Name]?: string | null | undefined }>(
+  settings: Settings,
+  name: Name,
+): Settings {
+  const path: string | null | undefined = settings[name];
+  return typeof path === "string" ? { ...settings, [name]: resolve(path) } : settings;
+}
+
+function absoluteTemplates(train: NonNullable<GridFile["train"]>): NonNullable<GridFile["train"]> {
+  const { lora, fft, ...common } = absolute(train, "template");
+  return { ...common, ...(lora && { lora: absolute(lora, "template") }), ...(fft && { fft: absolute(fft, "template") }) };
 }
 
 async function describeModel(model: Exclude<GridFile["models"][number], string>, modelsDir: string): Promise<GridModel> {

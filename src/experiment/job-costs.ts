@@ -161,7 +161,7 @@ class GridCosting {
     const sample = this.#sampleOf(mix.key, mix.settings, ofMix, counted);
     const cost = addCosts(sample.map((records, i) => costOf(records, ofMix[i]!.counts, basis.work)));
     const all = languages.reduce((sum, { index }) => sum + index.starts.length, 0);
-    const { trainingExamples, steps, passes } = passesOver(cost, settings, this.#heldOut(mix.settings, job));
+    const { trainingExamples, steps, passes } = this.#passesOver(cost, settings, this.#heldOut(mix.settings, job));
     const whole = (value: number | null): number | null => value && Math.round((value * passes * trainingExamples) / cost.examples);
     return {
       ...{ examples: cost.examples, trainingExamples, steps },
@@ -175,6 +175,19 @@ class GridCosting {
     if (split === undefined) return job.settings.validationSize;
     const { validationSize } = (this.#byKey.get((split as { readonly job: string }).job) as JobOf<"split">).settings;
     return condition === "multilingual" ? validationSize * languages!.length : validationSize;
+  }
+
+  #passesOver(
+    { examples }: Cost,
+    settings: TrainJobSettings,
+    heldOut: number,
+  ): { trainingExamples: number; steps: number; passes: number } {
+    const isTooMuch = heldOut > examples / 2;
+    if (isTooMuch)
+      this.#notes.add(`validationSize: ${heldOut} records are more than half of ${examples}: train would refuse that; lower it`);
+    const trainingExamples = isTooMuch ? examples : examples - heldOut;
+    const { steps, stepsPerEpoch } = planSteps({ ...settings, examples: trainingExamples });
+    return { trainingExamples, steps, passes: steps / stepsPerEpoch };
   }
 
   /** Which records a mix takes; where it does not count tokens, for all models alike. */
@@ -244,12 +257,6 @@ function loraOptions(spec: DecoderSpec, settings: TrainJobSettings): LoraOptions
   if (settings.method === "fft") return null;
   const { loraRank: rank, loraAlpha: alpha, loraDropout: dropout, seed } = settings;
   return { rank, alpha, dropout, scaling: alpha / rank, targets: settings.loraTargets ?? studyLoraTargets(spec), seed };
-}
-
-function passesOver(cost: Cost, settings: TrainJobSettings, heldOut: number): { trainingExamples: number; steps: number; passes: number } {
-  const trainingExamples = Math.max(1, cost.examples - heldOut);
-  const { steps, stepsPerEpoch } = planSteps({ ...settings, examples: trainingExamples });
-  return { trainingExamples, steps, passes: steps / stepsPerEpoch };
 }
 
 function estimatedBasis(spec: DecoderSpec | null, { method, loraRank: rank, loraTargets }: TrainJobSettings): CostBasis {

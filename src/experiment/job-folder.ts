@@ -13,9 +13,6 @@ export const stateFileName = "state.json";
 export const logFileName = "log.txt";
 export const jobLock: LockKind = { fileName: "job.lock", work: "running the job" };
 
-/** Folder of the jobs' folders, in that of the experiment. */
-export const jobsFolderName = "jobs";
-
 /** settings.json: all that the single-job entry point needs, beside the outputs of the jobs in `dependsOn`. */
 export type JobRecord = JobContent & {
   readonly polypaca: string;

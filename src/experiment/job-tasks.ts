@@ -136,7 +136,7 @@ async function runGenerate(task: Task<"generate">): Promise<unknown> {
   );
 }
 
-/** One journal for the whole experiment: a pair that was judged for another system, or before a setting changed, is not asked for again. */
+/** One journal for all jobs of the folder: a pair that was judged for another system, or before a setting changed, is not asked for again. */
 async function runJudge(task: Task<"judge">): Promise<unknown> {
   const [{ judge }, { resolveJudgeSettings }] = await Promise.all([
     import("../evaluate/judge/judge.js"),
@@ -146,7 +146,7 @@ async function runJudge(task: Task<"judge">): Promise<unknown> {
   const responses = folder.output(outputs.judge.responses);
   await writeResponsesOf(settings.system, task.inputs("responses"), responses);
   const files = { responses: [responses], out: folder.output(outputs.judge.judgements), promptFile: task.optionalInput("prompt") };
-  const resolved = resolveJudgeSettings(settings.judge, { ...files, journal: join(dirname(dirname(folder.path)), judgeJournalName) });
+  const resolved = resolveJudgeSettings(settings.judge, { ...files, journal: join(dirname(folder.path), judgeJournalName) });
   const { signal, note, openProgress, now, random, variables } = environment;
   const ask = () => judge(resolved, { ...(signal && { signal }), note, openProgress, now, random, variables });
   const summary = await whenUnlocked(ask, environment);

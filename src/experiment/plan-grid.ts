@@ -1,15 +1,15 @@
 /** From a grid to a plan: every job with its folder, its cost and how it stands; and the record that `status` reads. */
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.js";
 import { PolypacaError } from "../errors.js";
 import { expandGrid, type System } from "./expand-grid.js";
 import type { Grid } from "./grid.js";
 import { type IdentifiedJob, identifyJobs } from "./identify-jobs.js";
-import type { JobKind } from "./job.js";
+import { type JobKind, jobKinds } from "./job.js";
 import { type CostEnvironment, costGrid, type JobCost } from "./job-costs.js";
-import { jobsFolderName, prepareJobFolder } from "./job-folder.js";
+import { prepareJobFolder } from "./job-folder.js";
 
 export const experimentFileName = "experiment.json";
 
@@ -35,6 +35,8 @@ export interface ExperimentRecord {
   readonly polypaca: string;
   /** The grid's settings, without what was found out of its models. */
   readonly grid: object;
+  /** Folder of the jobs' folders, relative to that of the experiment. */
+  readonly jobsDir: string;
   readonly systems: readonly PlanSystem[];
   /** A job comes after those it depends on. */
   readonly jobs: readonly PlanJob[];
@@ -63,8 +65,15 @@ export async function planGrid(grid: Grid, version: string, environment: CostEnv
     return { folder, kind: job.kind, name: job.name, hash, dependsOn, cost, memoryBytes: cost.memoryBytes };
   });
   const placed = systems.map((system): PlanSystem => ({ ...system, runs: system.runs.map((key) => folderOf.get(key)!) }));
+  const jobsDir = relative(grid.out, grid.jobsDir);
   const settings = { ...grid, models: grid.models.map(({ spec: _, ...model }) => model) };
-  return { out: grid.out, record: { polypaca: version, grid: settings, systems: placed, jobs: planned }, identified, missing, notes };
+  return {
+    out: grid.out,
+    record: { polypaca: version, grid: settings, jobsDir, systems: placed, jobs: planned },
+    identified,
+    missing,
+    notes,
+  };
 }
 
 function foldersByKey(identified: readonly IdentifiedJob[]): ReadonlyMap<string, string> {
@@ -79,10 +88,12 @@ function foldersByKey(identified: readonly IdentifiedJob[]): ReadonlyMap<string,
 export async function prepareExperiment({ out, record, identified, missing }: GridPlan): Promise<void> {
   if (missing.length > 0)
     throw new PolypacaError("NOT_FOUND", `the grid reads what is not there:\n${missing.map((path) => `  ${path}`).join("\n")}`);
-  const folder = join(out, jobsFolderName);
-  await mkdir(folder, { recursive: true }).catch((cause: unknown) => {
-    throw PolypacaError.from(cause);
-  });
+  const folder = jobsFolderOf(out, record);
+  for (const made of [out, folder]) {
+    await mkdir(made, { recursive: true }).catch((cause: unknown) => {
+      throw PolypacaError.from(cause);
+    });
+  }
   const folderOf = foldersByKey(identified);
   for (const job of identified) await prepareJobFolder(folder, job, folderOf, record.polypaca);
   const path = join(out, experimentFileName);
@@ -108,9 +119,18 @@ export async function readExperiment(out: string): Promise<ExperimentRecord> {
   }
 }
 
+export function jobsFolderOf(out: string, { jobsDir }: Pick<ExperimentRecord, "jobsDir">): string {
+  return resolve(out, jobsDir);
+}
+
+/** Of a grid that shares its jobs' folder with others nobody can say what is not used. */
+const ownJobsDir = "jobs";
+const jobFolderName = new RegExp(`^(${jobKinds.join("|")})-.*-[0-9a-f]{8}$`);
+
 /** Folders of jobs that the grid no longer has: of settings as they were. */
-export async function unusedFolders(out: string, { jobs }: Pick<ExperimentRecord, "jobs">): Promise<string[]> {
+export async function unusedFolders(out: string, { jobs, jobsDir }: Pick<ExperimentRecord, "jobs" | "jobsDir">): Promise<string[]> {
+  if (jobsDir !== ownJobsDir) return [];
   const used = new Set(jobs.map(({ folder }) => folder));
-  const there = await readdir(join(out, jobsFolderName)).catch(() => []);
-  return there.filter((name) => !name.startsWith(".") && !used.has(name)).sort();
+  const there = await readdir(join(out, jobsDir)).catch(() => []);
+  return there.filter((name) => jobFolderName.test(name) && !used.has(name)).sort();
 }

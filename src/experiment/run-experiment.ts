@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { lockFolder } from "../checkpoint/folder-lock.js";
 import { PolypacaError } from "../errors.js";
 import type { Progress } from "../train/progress.js";
-import { JobFolder, type JobState, jobLock, jobsFolderName } from "./job-folder.js";
+import { JobFolder, type JobState, jobLock } from "./job-folder.js";
 import { countStandings, type JobStanding, readStanding, type Standing } from "./job-status.js";
 import { launchProcess, type Program } from "./local-launcher.js";
-import { type GridPlan, type PlanJob, prepareExperiment } from "./plan-grid.js";
+import { type GridPlan, jobsFolderOf, type PlanJob, prepareExperiment } from "./plan-grid.js";
 import { linkResults, type Results } from "./results.js";
 import { type RunnerSettings, runJobs } from "./runner.js";
 import { type Lane, SlotPool } from "./slots.js";
@@ -56,7 +56,8 @@ export async function runExperiment(
   await prepareExperiment(plan);
   const { out } = plan;
   const { jobs } = plan.record;
-  const folderOf = (job: PlanJob): JobFolder => new JobFolder(join(out, jobsFolderName, job.folder));
+  const jobsFolder = jobsFolderOf(out, plan.record);
+  const folderOf = (job: PlanJob): JobFolder => new JobFolder(join(jobsFolder, job.folder));
   const progress = environment.openProgress({ label: "jobs", start: countDone(jobs, folderOf), total: jobs.length });
   try {
     const rows = await runJobs(jobs, new SlotPool(lanes), settings, {
@@ -68,7 +69,7 @@ export async function runExperiment(
       onEnd: (job, { standing, state }) => progress.note(`${standing.padEnd(6)} ${job.folder}${describeEnd(state)}`),
       onLook: (rows) => progress.update(rows.filter(({ standing }) => standing === "done").length, describeRunning(rows)),
     });
-    return await summarize(out, rows, folderOf, environment);
+    return await summarize(plan, rows, folderOf, environment);
   } finally {
     progress.stop();
   }
@@ -112,7 +113,7 @@ async function writeOff(folder: JobFolder, reason: string, now: () => number): P
 }
 
 async function summarize(
-  out: string,
+  { out, record }: GridPlan,
   rows: readonly JobStanding<PlanJob>[],
   folderOf: (job: PlanJob) => JobFolder,
   { signal }: ExperimentEnvironment,
@@ -129,12 +130,7 @@ async function summarize(
       const { log } = folderOf(job);
       return { folder: job.folder, standing, error: state?.error ?? null, log, lastLines: lastLines(log) };
     }),
-    results: isDone
-      ? await linkResults(
-          out,
-          rows.map(({ job }) => job),
-        )
-      : null,
+    results: isDone ? await linkResults(out, record) : null,
   };
 }
 
