@@ -66,6 +66,7 @@ class Expansion implements ExpandedGrid {
   readonly #grid: Grid;
   readonly #keys = new Set<string>();
   readonly #answersOf = new Map<string, readonly Answers[]>();
+  readonly #likelihoodsOf = new Map<string, readonly string[]>();
 
   constructor(grid: Grid) {
     this.#grid = grid;
@@ -88,6 +89,10 @@ class Expansion implements ExpandedGrid {
     const answered = condition === "monolingual" ? testLanguages.filter((language) => languages.includes(language)) : testLanguages;
     const answers = sets.flatMap((set, i) => this.#addAnswers(cell, set, runs[i]!, answered));
     this.#answersOf.set(name, answers);
+    this.#likelihoodsOf.set(
+      name,
+      sets.flatMap((set, i) => this.#addLikelihoods(cell, set, runs[i]!)),
+    );
     this.systems.push({ name, model: model.name, method, condition, seed, languages: answered, runs });
   }
 
@@ -142,10 +147,38 @@ class Expansion implements ExpandedGrid {
   }
 
   #addAnswers(cell: Cell, set: TrainingSet, run: string, languages: readonly string[]): Answers[] {
-    if (set.kind !== "language") return [this.#addGenerate(cell, set, run, languages)];
-    const own = languages.filter((language) => language === set.language);
-    const others = cell.condition === "monolingual" ? [] : languages.filter((language) => language !== set.language);
-    return [own, others].filter((asked) => asked.length > 0).map((asked) => this.#addGenerate(cell, set, run, asked));
+    return askedTogether(cell, set, languages).map((asked) => this.#addGenerate(cell, set, run, asked));
+  }
+
+  #addLikelihoods(cell: Cell, set: TrainingSet, run: string): string[] {
+    const { likelihood, languages, testLanguages } = this.#grid;
+    if (likelihood === undefined) return [];
+    const asked = askedTogether(cell, set, likelihood.dataDir === undefined ? [...languages].sort() : testLanguages);
+    return asked.map((group) => this.#addLikelihood(cell, set, run, group));
+  }
+
+  #addLikelihood({ model, method, seed }: Cell, set: TrainingSet, run: string, languages: readonly string[]): string {
+    const { likelihood = {}, generate = {} } = this.#grid;
+    const { settings } = recipeOf(this.#grid, method, seed);
+    const split = this.#addSplit(settings);
+    const name = `${model.name}-${method}-${setName(set)}-s${seed}`;
+    return this.#add({
+      kind: "likelihood",
+      name: languages.length === 1 ? `${name}-${languages[0]}` : name,
+      settings: {
+        ...{ method, languages, records: likelihood.records ?? 50, cutoff: settings.cutoff },
+        ...{ device: generate.device ?? settings.device, dtype: generate.dtype ?? settings.dtype },
+      },
+      inputs: {
+        model: [{ kind: "model", path: model.path }],
+        run: [output(run, outputs.train.run)],
+        references: languages.map((language) =>
+          likelihood.dataDir === undefined
+            ? output(split!, outputs.split.validation(language))
+            : { kind: "file", path: join(likelihood.dataDir, `alpaca.${language}.json`) },
+        ),
+      },
+    });
   }
 
   #addGenerate({ model, method, seed }: Cell, set: TrainingSet, run: string, languages: readonly string[]): Answers {
@@ -182,6 +215,8 @@ class Expansion implements ExpandedGrid {
     for (const label of labels) {
       const { system } = label;
       inputs[`responses:${system}`] = responsesOf(system);
+      const likelihoods = this.#likelihoodsOf.get(system)!;
+      if (likelihoods.length > 0) inputs[`likelihood:${system}`] = likelihoods.map((job) => output(job, outputs.likelihood.rows));
       if (judge === null) continue;
       const { promptFile = null, ...settings } = judge;
       const judged = this.#add({
@@ -217,6 +252,14 @@ function trainingSets({ condition }: Cell, { languages, mix = {} }: Grid): Train
   if (condition !== "english") return [{ kind: condition }];
   const isFitted = mix.matchBudget === true || mix.size !== undefined;
   return [isFitted ? { kind: "english" } : { kind: "language", language: "en" }];
+}
+
+/** A run on one language is asked in that language by a job of its own: its answers are part of the monolingual system, all of them of the English one. */
+function askedTogether({ condition }: Cell, set: TrainingSet, languages: readonly string[]): (readonly string[])[] {
+  if (set.kind !== "language") return [languages];
+  const own = languages.filter((language) => language === set.language);
+  const others = condition === "monolingual" ? [] : languages.filter((language) => language !== set.language);
+  return [own, others].filter((asked) => asked.length > 0);
 }
 
 function setName(set: TrainingSet): string {

@@ -117,6 +117,16 @@ const score = z
   })
   .partial();
 
+/** Reference answers, for a score that needs no judge. */
+const likelihood = z
+  .strictObject({
+    /** Of each language, from the beginning; default 50. */
+    records: count,
+    /** Folder of `alpaca.<lang>.json` in the test languages; default: what `validation: shared` holds out, in the grid's languages. */
+    dataDir: text,
+  })
+  .partial();
+
 const figures = z.strictObject({ familySize: parameters, png: z.boolean() }).partial();
 
 export const gridSchema = z
@@ -146,15 +156,19 @@ export const gridSchema = z
     generate: generate.optional(),
     /** null or absent: no judge is asked, and scores are of language match alone. */
     judge: judge.nullable().optional(),
+    /** Absent: no references are asked about. */
+    likelihood: likelihood.optional(),
     score: score.optional(),
     figures: figures.optional(),
   })
-  .superRefine(({ conditions, languages, testLanguages, train }, context) => {
+  .superRefine(({ conditions, languages, testLanguages, train, likelihood, validation }, context) => {
     const issue = (path: (string | number)[], message: string): void => context.addIssue({ code: "custom", path, message });
     if (conditions.includes("english") && !languages.includes("en"))
       issue(["conditions", conditions.indexOf("english")], "english needs en among the languages");
     if (conditions.includes("monolingual") && !testLanguages.some((language) => languages.includes(language)))
       issue(["testLanguages"], "monolingual models answer in their own language only, and none of these is among the languages");
+    if (likelihood !== undefined && likelihood.dataDir === undefined && validation !== "shared")
+      issue(["likelihood"], "references are wanted: name their dataDir, or hold some out with validation: shared");
     for (const method of ["lora", "fft"] as const) {
       const preset = train?.[method]?.preset;
       if (preset !== undefined && preset !== `paper-${method}`) issue(["train", method, "preset"], `${preset} is no preset of ${method}`);
@@ -174,6 +188,7 @@ const namesAt: Readonly<Record<string, readonly string[]>> = {
   "generate.lora": Object.keys(decoding.shape),
   "generate.fft": Object.keys(decoding.shape),
   judge: Object.keys(judge.shape),
+  likelihood: Object.keys(likelihood.shape),
   score: Object.keys(score.shape),
   figures: Object.keys(figures.shape),
 };

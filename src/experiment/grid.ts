@@ -63,6 +63,7 @@ export async function resolveGrid({ models, modelsDir = "models", ...content }: 
     ...{ seeds, validation },
     ...(content.train !== undefined && { train: absoluteTemplates(content.train) }),
     ...(content.score !== undefined && { score: absolute(content.score, "lidModel") }),
+    ...(content.likelihood !== undefined && { likelihood: absolute(content.likelihood, "dataDir") }),
     judge: judge && absolute(judge, "promptFile"),
     ...{ out: resolve(content.out), jobsDir: resolve(jobsDir), dataDir: resolve(content.dataDir), promptsDir: resolve(content.promptsDir) },
     models: await Promise.all(models.map((model) => describeModel(typeof model === "string" ? { name: model } : model, modelsDir))),

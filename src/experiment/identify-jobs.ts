@@ -26,7 +26,16 @@ export interface IdentifiedGrid {
 }
 
 /** Change a kind's number with anything that makes other results of the same settings. */
-const resultVersions: Readonly<Record<Job["kind"], number>> = { split: 1, mix: 1, train: 1, generate: 1, judge: 1, score: 1, figures: 1 };
+const resultVersions: Readonly<Record<Job["kind"], number>> = {
+  split: 1,
+  mix: 1,
+  train: 1,
+  generate: 1,
+  likelihood: 1,
+  judge: 1,
+  score: 1,
+  figures: 1,
+};
 
 /** @param identify says what a path's content is; null: there is nothing */
 export async function identifyJobs(jobs: readonly Job[], identify: IdentifyInput = contentIdentities()): Promise<IdentifiedGrid> {

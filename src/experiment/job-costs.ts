@@ -19,7 +19,7 @@ import type { Progress } from "../train/progress.js";
 import { planSteps } from "../train/step-plan.js";
 import { checkpointSizes } from "../train/trainee.js";
 import type { Grid, GridModel } from "./grid.js";
-import type { GenerateJobSettings, Input, Job, JobOf, MixJobSettings, TrainJobSettings } from "./job.js";
+import type { GenerateJobSettings, Input, Job, JobOf, LikelihoodJobSettings, MixJobSettings, TrainJobSettings } from "./job.js";
 
 export interface TrainingCost {
   /** Records of the training file, and those left when validation data is held out. */
@@ -97,13 +97,14 @@ class GridCosting {
 
   async #costOf(job: Job): Promise<JobCost> {
     const nothing = { training: null, memoryBytes: null, diskBytes: null };
-    if (job.kind !== "train" && job.kind !== "generate") return nothing;
+    if (job.kind !== "train" && job.kind !== "generate" && job.kind !== "likelihood") return nothing;
     const model = this.#modelOf(job.inputs.model?.[0]);
     if (model.spec === null) {
       this.#notes.add(`${model.name}: not there, and no preset has its name: its memory, disk and FLOPs are not known`);
       return { ...nothing, training: job.kind === "train" ? await this.#trainingCost(job, model) : null };
     }
     if (job.kind === "generate") return { ...nothing, memoryBytes: this.#generationMemory(model.spec, job.settings) };
+    if (job.kind === "likelihood") return { ...nothing, memoryBytes: this.#evaluationMemory(model.spec, job.settings) };
     const lora = loraOptions(model.spec, job.settings);
     const { device, dtype } = this.#deviceOf(job.settings);
     const { weights, state } = checkpointSizes(model.spec, { lora, dtype, optimizer: job.settings.optimizer });
@@ -149,6 +150,13 @@ class GridCosting {
     const sequences = batchSize * decoding.numBeams;
     const keysAndValues = 2 * spec.layers * spec.kvHeads * spec.headDim * 2 * decoding.maxNewTokens;
     return parameterCount(spec) * bytes + sequences * (keysAndValues * bytes + spec.vocabSize * 4);
+  }
+
+  /** Weights, and the activations and logits of one reference, at most what training's head takes. */
+  #evaluationMemory(spec: DecoderSpec, { cutoff, device, dtype }: LikelihoodJobSettings): number {
+    const bytes = this.#deviceOf({ device, dtype }).dtype === "bf16" ? 2 : 4;
+    const activations = cutoff * (2 * spec.intermediateSize + 8 * spec.hiddenSize) * 4;
+    return parameterCount(spec) * bytes + activations + cutoff * spec.vocabSize * 4;
   }
 
   async #trainingCost(job: JobOf<"train">, model: GridModel): Promise<TrainingCost | null> {

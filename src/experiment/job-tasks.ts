@@ -11,6 +11,7 @@ import type { Progress } from "../train/progress.js";
 import { holdOut } from "./hold-out.js";
 import type { JobKind, JobOf, SystemLabel } from "./job.js";
 import type { JobFolder, JobRecord } from "./job-folder.js";
+import { readLikelihoods, writeLikelihoods } from "./likelihood-table.js";
 import { outputs } from "./outputs.js";
 import { writeResponsesOf, writeUniformJudgements } from "./system-rows.js";
 
@@ -78,6 +79,8 @@ export async function runTask(folder: JobFolder, record: JobRecord, environment:
       return await runTrain(new Task(folder, record, environment));
     case "generate":
       return await runGenerate(new Task(folder, record, environment));
+    case "likelihood":
+      return await runLikelihood(new Task(folder, record, environment));
     case "judge":
       return await runJudge(new Task(folder, record, environment));
     case "score":
@@ -122,16 +125,35 @@ async function runTrain(task: Task<"train">): Promise<unknown> {
 async function runGenerate(task: Task<"generate">): Promise<unknown> {
   const { generate } = await import("../generate/generate.js");
   const { model, method, languages: _, ...settings } = task.settings;
-  const run = task.input("run");
-  // Without validation data no checkpoint is the best.
-  const tuned = existsSync(join(run, "best")) ? join(run, "best") : join(run, "last");
   const { signal, note, openProgress, steadyNow } = task.environment;
   return await generate(
     {
       ...{ ...settings, modelName: model, prompts: task.inputs("prompts"), out: task.folder.output(outputs.generate.responses) },
-      ...{ model: method === "lora" ? task.input("model") : tuned, adapter: method === "lora" ? tuned : null },
+      ...tunedModel(task, method),
       ...{ preset: null, language: null, template: null, condition: null },
     },
+    { ...(signal && { signal }), note, openProgress, now: steadyNow },
+  );
+}
+
+/** Without validation data no checkpoint is the best. */
+function tunedModel(
+  task: Task<"generate" | "likelihood">,
+  method: "lora" | "fft",
+): { readonly model: string; readonly adapter: string | null } {
+  const run = task.input("run");
+  const tuned = existsSync(join(run, "best")) ? join(run, "best") : join(run, "last");
+  return method === "lora" ? { model: task.input("model"), adapter: tuned } : { model: tuned, adapter: null };
+}
+
+async function runLikelihood(task: Task<"likelihood">): Promise<unknown> {
+  const { referenceLikelihood } = await import("../generate/reference-likelihood.js");
+  const { method, languages, ...settings } = task.settings;
+  const files = task.inputs("references");
+  const references = languages.map((language, i) => ({ language, file: files[i]! }));
+  const { signal, note, openProgress, steadyNow } = task.environment;
+  return await referenceLikelihood(
+    { ...settings, ...tunedModel(task, method), references, out: task.folder.output(outputs.likelihood.rows) },
     { ...(signal && { signal }), note, openProgress, now: steadyNow },
   );
 }
@@ -191,6 +213,9 @@ async function runScore(task: Task<"score">): Promise<unknown> {
     ...{ language: null, system: null, candidates, seenLanguages, comparing, resamples, seed },
   });
   await writeScoreFiles(report, folder.output(outputs.score.scores));
+  const likelihoods = await Promise.all(systems.map(({ system }) => readLikelihoods(system, task.inputs(`likelihood:${system}`))));
+  if (likelihoods.some(({ languages }) => Object.keys(languages).length > 0))
+    await writeLikelihoods(likelihoods, folder.output(outputs.score.scores));
   if (report.incomplete === 0 || allowIncomplete) return { systems: report.systems, incomplete: report.incomplete };
   const message = `${report.incomplete} cells lack a response or a judgement, see ${folder.output(outputs.score.scores)}`;
   throw new PolypacaError("INCOMPLETE", `${message}. Set score.allowIncomplete, or have the judge asked again.`);

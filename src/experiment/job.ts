@@ -12,7 +12,7 @@ import type { ModelFacts } from "../report/model-sizes.js";
 import type { TrainSettings } from "../train/settings.js";
 
 /** In the order in which they follow on each other. */
-export const jobKinds = ["split", "mix", "train", "generate", "judge", "score", "figures"] as const;
+export const jobKinds = ["split", "mix", "train", "generate", "likelihood", "judge", "score", "figures"] as const;
 
 export type JobKind = (typeof jobKinds)[number];
 
@@ -58,6 +58,18 @@ export interface GenerateJobSettings {
   readonly skipBadRecords: boolean;
 }
 
+/** Inputs: `model`, `run`, `references`. */
+export interface LikelihoodJobSettings {
+  readonly method: "lora" | "fft";
+  /** Of `references`, in their order. */
+  readonly languages: readonly string[];
+  /** Of each language. */
+  readonly records: number;
+  readonly cutoff: number;
+  readonly device: string;
+  readonly dtype: ComputeDType | null;
+}
+
 /** Inputs: `responses`; `prompt`, where it is not the one that comes along. */
 export interface JudgeJobSettings {
   readonly system: SystemLabel;
@@ -70,7 +82,7 @@ export interface SystemLabel {
   readonly condition: string;
 }
 
-/** Inputs: `prompts`, `lidModel`, and by system `responses:<system>` and `judgements:<system>`. */
+/** Inputs: `prompts`, `lidModel`, and by system `responses:<system>`, `judgements:<system>` and `likelihood:<system>`. */
 export interface ScoreJobSettings {
   readonly systems: readonly SystemLabel[];
   /** False: every response counts 1, so that scores count the responses in the prompt's language. */
@@ -95,6 +107,7 @@ interface SettingsByKind {
   readonly mix: MixJobSettings;
   readonly train: TrainJobSettings;
   readonly generate: GenerateJobSettings;
+  readonly likelihood: LikelihoodJobSettings;
   readonly judge: JudgeJobSettings;
   readonly score: ScoreJobSettings;
   readonly figures: FiguresJobSettings;

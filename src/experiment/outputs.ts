@@ -14,6 +14,7 @@ export const outputs = {
   mix: { folder: "mix", training: (name: string) => `mix/${name}.jsonl` },
   train: { run: "run" },
   generate: { responses: "responses.jsonl" },
+  likelihood: { rows: "likelihood.jsonl" },
   judge: { responses: "responses.jsonl", judgements: "judgements.jsonl" },
   score: { responses: "responses", judgements: "judgements", scores: "scores", report: "scores/scores.json" },
   figures: { figures: "figures", catalog: "models.yaml" },

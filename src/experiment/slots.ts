@@ -99,5 +99,5 @@ export class SlotPool {
 function servesKind({ name }: Lane, kind: JobKind): boolean {
   if (name === "data") return dataKinds.has(kind);
   if (name === "judge") return kind === "judge";
-  return kind === "train" || kind === "generate";
+  return kind === "train" || kind === "generate" || kind === "likelihood";
 }

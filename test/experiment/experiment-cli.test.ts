@@ -177,6 +177,31 @@ describe("a grid with a judge", () => {
   });
 });
 
+describe("a grid with shared validation and references", () => {
+  it("validates on records that no run has seen, and says how likely each system finds their answers", () => {
+    const text = readFileSync(grid, "utf8")
+      .replace("- fft\n", "")
+      .replace(`out: ${out()}`, `out: ${join(base, "shared")}`);
+    const file = join(base, "shared.yaml");
+    writeFileSync(file, `${text}validation: shared\nlikelihood: { records: 2 }\n`);
+    const summary = run(file);
+    expect(summary.exitCode, summary.stderr).toBe(0);
+    const { systems } = JSON.parse(readFileSync(join(base, "shared/scores/likelihood.json"), "utf8")) as {
+      systems: { system: string; languages: Record<string, { references: number; logLikelihood: number }> }[];
+    };
+    expect(systems.map(({ system }) => system)).toEqual(["tiny-lora-multilingual", "tiny-lora-english"]);
+    for (const { languages } of systems) {
+      expect(Object.keys(languages)).toEqual(["de", "en"]);
+      for (const { references, logLikelihood } of Object.values(languages)) {
+        expect(references).toBe(2);
+        expect(logLikelihood).toBeLessThan(0);
+        expect(logLikelihood).toBeGreaterThan(-20);
+      }
+    }
+    expect(readFileSync(join(base, "shared/scores/likelihood.txt"), "utf8")).toContain("tiny-lora-english");
+  });
+});
+
 describe("a grid that lacks something", () => {
   it("is planned with what is missing, by the shape of the model's preset, and not run", () => {
     const file = changed("- tiny", "- bloom-560m");
