@@ -17,6 +17,7 @@ export function describePlan({ out, record, missing, notes }: GridPlan, counts: 
     ...(training.length > 0
       ? [`training: ${count(sum(training.map(({ tokens }) => tokens)))} tokens, ${count(sum(training.map(({ flops }) => flops)))} FLOPs`]
       : []),
+    ...hoursLine(training.map(({ seconds }) => seconds)),
     `memory: up to ${formatBytes(memory)} a job; disk: up to ${formatBytes(sum(jobs.map(({ cost }) => cost.diskBytes)))} of checkpoints`,
   ];
   return [
@@ -26,6 +27,15 @@ export function describePlan({ out, record, missing, notes }: GridPlan, counts: 
     ...notes.map((line) => `note: ${line}`),
     ...(missing.length > 0 ? ["", "missing:", ...missing.map((path) => `  ${path}`)] : []),
   ].join("\n");
+}
+
+/** Nothing where no rates were given. */
+function hoursLine(seconds: readonly (number | null)[]): string[] {
+  const known = seconds.filter((value) => value !== null);
+  if (known.length === 0) return [];
+  const hours = known.reduce((sum, value) => sum + value, 0) / 3600;
+  const partly = known.length < seconds.length ? `, ${seconds.length - known.length} runs not counted` : "";
+  return [`training time: ${hours.toFixed(hours < 10 ? 2 : 0)} h on one device at the measured rates, validation aside${partly}`];
 }
 
 function describeCounts({ done, ...others }: Readonly<Record<Standing, number>>): string {

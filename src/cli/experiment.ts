@@ -26,6 +26,7 @@ export function registerExperiment(program: Command): void {
 
 interface RunFlags extends GridOverrides {
   readonly dryRun?: true;
+  readonly bench?: string;
   readonly slots: number;
   readonly retry?: true;
   readonly retries: number;
@@ -41,6 +42,7 @@ function registerRun(experiment: Command): void {
     )
     .argument("<GRID.yaml>", "the grid")
     .option("--dry-run", "print the plan and stop")
+    .option("--bench <FILE>", "rates that `bench --save` measured on the machine that will train: predicts hours")
     .option("--out <DIR>", "instead of the grid's")
     .option("--models-dir <DIR>", "instead of the grid's")
     .option("--data-dir <DIR>", "instead of the grid's")
@@ -64,31 +66,38 @@ function registerRun(experiment: Command): void {
       const isJson = json === true;
       const { readGrid } = await import("../experiment/grid.js");
       const grid = await readGrid(file, { out, modelsDir, dataDir, promptsDir } as GridOverrides);
-      await stoppable((signal) => (dryRun ? showPlan(grid, isJson, signal) : runGrid(grid, flags, isJson, signal)));
+      await stoppable((signal) => (dryRun ? showPlan(grid, flags, isJson, signal) : runGrid(grid, flags, isJson, signal)));
     });
 }
 
-async function planFor(grid: Grid, signal: AbortSignal) {
-  const [{ planGrid }, { loadAddon }, { openProgress }] = await Promise.all([
+async function planFor(grid: Grid, bench: string | undefined, signal: AbortSignal) {
+  const [{ planGrid }, { readMeasuredRates }, { loadAddon }, { openProgress }] = await Promise.all([
     import("../experiment/plan-grid.js"),
+    import("../experiment/measured-rates.js"),
     import("../native/load.js"),
     import("../train/progress.js"),
   ]);
   return await planGrid(grid, await version(), {
-    ...{ addon: loadAddon(), signal, countsCacheDir: cacheFolder("counts"), threads: dataThreads() },
+    ...{
+      addon: loadAddon(),
+      signal,
+      countsCacheDir: cacheFolder("counts"),
+      rates: bench === undefined ? [] : await readMeasuredRates(bench),
+      threads: dataThreads(),
+    },
     openProgress: (task) => openProgress(task, progressOutput()),
   });
 }
 
-async function showPlan(grid: Grid, isJson: boolean, signal: AbortSignal): Promise<void> {
-  const plan = await planFor(grid, signal);
+async function showPlan(grid: Grid, { bench }: RunFlags, isJson: boolean, signal: AbortSignal): Promise<void> {
+  const plan = await planFor(grid, bench, signal);
   const { notes, missing } = plan;
   const report = await statusReport(plan.out, plan.record, Date.now());
   printResult(isJson, { ...plan.record, out: plan.out, missing, notes, counts: report.counts }, () => describePlan(plan, report.counts));
 }
 
 async function runGrid(grid: Grid, flags: RunFlags, isJson: boolean, signal: AbortSignal): Promise<void> {
-  const plan = await planFor(grid, signal);
+  const plan = await planFor(grid, flags.bench, signal);
   note(describePlan(plan, (await statusReport(plan.out, plan.record, Date.now())).counts));
   const [{ runExperiment }, { openProgress }, lanes] = await Promise.all([
     import("../experiment/run-experiment.js"),

@@ -1,6 +1,7 @@
 /** From a grid to its jobs and systems: a pure function. */
 import { join } from "node:path";
 import type { Condition } from "../budget/mix-settings.js";
+import { PolypacaError } from "../errors.js";
 import { type DecodingSettings, decodingPresets } from "../generate/decoding.js";
 import { parseParameters } from "../report/model-sizes.js";
 import { resolveSettings } from "../train/resolve-settings.js";
@@ -33,7 +34,8 @@ export interface ExpandedGrid {
  * its budget is counted in their tokens or FLOPs, and a run on one language answers that language in a job of its own, which is part of
  * the monolingual system and of the English one.
  *
- * @throws PolypacaError `USAGE` for training settings that contradict each other, as `train` does
+ * @throws PolypacaError `USAGE` for training settings that contradict each other, as `train` does; `BAD_CONFIG` for references of which
+ *   there are none
  */
 export function expandGrid(grid: Grid): ExpandedGrid {
   const expansion = new Expansion(grid);
@@ -160,7 +162,12 @@ class Expansion implements ExpandedGrid {
   #addLikelihood({ model, method, seed }: Cell, set: TrainingSet, run: string, languages: readonly string[]): string {
     const { likelihood = {}, generate = {} } = this.#grid;
     const { settings } = recipeOf(this.#grid, method, seed);
-    const split = this.#addSplit(settings);
+    const split = likelihood.dataDir === undefined ? this.#addSplit(settings) : null;
+    if (split === null && likelihood.dataDir === undefined)
+      throw new PolypacaError(
+        "BAD_CONFIG",
+        "likelihood: no references: train.validationSize is 0, so that nothing is held out. Raise it, or name likelihood.dataDir.",
+      );
     const name = `${model.name}-${method}-${setName(set)}-s${seed}`;
     return this.#add({
       kind: "likelihood",

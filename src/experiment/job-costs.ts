@@ -20,6 +20,7 @@ import { planSteps } from "../train/step-plan.js";
 import { checkpointSizes } from "../train/trainee.js";
 import type { Grid, GridModel } from "./grid.js";
 import type { GenerateJobSettings, Input, Job, JobOf, LikelihoodJobSettings, MixJobSettings, TrainJobSettings } from "./job.js";
+import { type MeasuredRate, trainingSeconds } from "./measured-rates.js";
 
 export interface TrainingCost {
   /** Records of the training file, and those left when validation data is held out. */
@@ -29,6 +30,8 @@ export interface TrainingCost {
   /** Of the whole run, all passes. */
   readonly tokens: number;
   readonly flops: number | null;
+  /** On one device; null: no rates were given, or none of such a model. */
+  readonly seconds: number | null;
   /** The examples over C, the mean of the languages. */
   readonly overC: number;
 }
@@ -52,6 +55,8 @@ export interface GridCosts {
 export interface CostEnvironment {
   readonly addon: Addon;
   readonly signal?: AbortSignal;
+  /** Of the machine that will train; empty: no times are predicted. */
+  readonly rates: readonly MeasuredRate[];
   readonly openProgress: (task: { readonly label: string; readonly start: number; readonly total: number }) => Progress;
   /** Folder for token counts. */
   readonly countsCacheDir: string;
@@ -171,9 +176,11 @@ class GridCosting {
     const all = languages.reduce((sum, { index }) => sum + index.starts.length, 0);
     const { trainingExamples, steps, passes } = this.#passesOver(cost, settings, this.#heldOut(mix.settings, job));
     const whole = (value: number | null): number | null => value && Math.round((value * passes * trainingExamples) / cost.examples);
+    const flops = whole(cost.flops);
     return {
-      ...{ examples: cost.examples, trainingExamples, steps },
-      ...{ tokens: whole(cost.tokens) ?? 0, flops: whole(cost.flops), overC: cost.examples / (all / languages.length) },
+      ...{ examples: cost.examples, trainingExamples, steps, tokens: whole(cost.tokens) ?? 0, flops },
+      seconds: flops === null || model.spec === null ? null : this.#seconds(model.spec, settings, flops),
+      overC: cost.examples / (all / languages.length),
     };
   }
 
@@ -183,6 +190,24 @@ class GridCosting {
     if (split === undefined) return job.settings.validationSize;
     const { validationSize } = (this.#byKey.get((split as { readonly job: string }).job) as JobOf<"split">).settings;
     return condition === "multilingual" ? validationSize * languages!.length : validationSize;
+  }
+
+  #seconds(spec: DecoderSpec, settings: TrainJobSettings, flops: number): number | null {
+    const { rates } = this.#environment;
+    if (rates.length === 0) return null;
+    const workload = { method: settings.method, ...this.#measuredDevice(settings), parameters: parameterCount(spec), flops };
+    const seconds = trainingSeconds(rates, workload);
+    if (seconds === null)
+      this.#notes.add(`no rate of ${settings.method} in ${workload.dtype} on ${workload.device} was measured: some times are not known`);
+    return seconds;
+  }
+
+  /** The rates say what the machine is that will train: it need not be this one. */
+  #measuredDevice({ device, dtype, method }: TrainJobSettings): { device: string; dtype: ComputeDType } {
+    const measured = this.#environment.rates.filter((rate) => rate.method === method);
+    const [cuda] = measured.filter((rate) => rate.device.startsWith("cuda"));
+    if (device !== "cpu" && dtype !== "fp32" && cuda !== undefined) return { device: "cuda", dtype: "bf16" };
+    return { device: "cpu", dtype: dtype ?? measured[0]?.dtype ?? "bf16" };
   }
 
   #passesOver(

@@ -149,10 +149,13 @@ describe("settings that change nothing", () => {
 
 describe("shared validation", () => {
   it("holds records out once, before mixing, and validates each run on its languages", async () => {
-    const { jobs } = expandGrid(await gridOf({ conditions: ["monolingual", "multilingual"], validation: "shared" }));
+    const grid = await gridOf({ conditions: ["monolingual", "multilingual"], validation: "shared" });
+    const { jobs } = expandGrid(grid);
     expect(jobs.filter(({ kind }) => kind === "split")).toHaveLength(1);
     const validation = jobs.flatMap((job) => (job.kind === "train" ? [(job.inputs.validation![0] as { readonly path: string }).path] : []));
     expect(validation).toEqual(["split/validation/en.jsonl", "split/validation/de.jsonl", "split/validation/all.jsonl"]);
+    const nothing = { validation: "shared", train: { validationSize: 0 }, likelihood: {} } as const;
+    expect(() => expandGrid({ ...grid, ...nothing })).toThrow(/no references/);
     expect(jobs.filter((job) => job.kind === "train").every((job) => job.kind === "train" && job.settings.validationSize === 0)).toBe(true);
   });
 });

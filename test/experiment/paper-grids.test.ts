@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { compile, runCli } from "../cli/run-cli.js";
+import { dataFile } from "../data/data-folder.js";
 import { sampleFolder } from "../train/tiny-run.js";
 
 beforeAll(compile);
@@ -28,6 +29,7 @@ interface Training {
   readonly steps: number;
   readonly tokens: number;
   readonly flops: number;
+  readonly seconds: number | null;
   readonly overC: number;
 }
 
@@ -109,6 +111,21 @@ describe.each(grids)("paper-$name", ({ name, models, methods, counts }) => {
       expect(cost.memoryBytes).toBeGreaterThan(1e8);
       expect(cost.diskBytes).toBeGreaterThan(1e6);
     }
+  });
+});
+
+describe("hours", () => {
+  it("come from measured rates, at the rate of the nearest size", async () => {
+    const rate = { method: "lora", device: "cuda", dtype: "bf16", parameters: 5e8, tokensPerSecond: 1e5, flopsPerToken: 2e9 };
+    const bench = await dataFile("bench.json", { cases: [rate] });
+    const file = join(import.meta.dirname, "../../experiments/paper-figure-3.yaml");
+    const flags = ["--dry-run", "--data-dir", sampleFolder, "--bench", bench];
+    const { stdout } = runCli(["experiment", "run", file, ...flags, "--json"]);
+    const { jobs } = JSON.parse(stdout) as Plan;
+    const training = jobs.flatMap(({ cost }) => cost.training ?? []);
+    for (const { flops, seconds } of training) expect(seconds).toBeCloseTo(flops / (1e5 * 2e9), 6);
+    const hours = training.reduce((sum, { seconds }) => sum + seconds!, 0) / 3600;
+    expect(runCli(["experiment", "run", file, ...flags]).stdout).toContain(`training time: ${hours.toFixed(hours < 10 ? 2 : 0)} h`);
   });
 });
 
