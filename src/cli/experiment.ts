@@ -123,8 +123,17 @@ async function lanesOf({ train, generate }: Grid, slots: number): Promise<Lane[]
   const { cudaDevices, threads, memoryAvailable: memoryBytes } = loadAddon().machine();
   const { device = "auto", dtype } = { ...train, ...(generate?.device !== undefined && { device: generate.device }) };
   const usesGpu = device.startsWith("cuda") ? device !== "cuda-emulated" : device === "auto" && dtype !== "fp32";
-  const devices = usesGpu ? cudaDevices.map(({ index, memoryTotal }) => ({ name: `cuda:${index}`, memoryBytes: memoryTotal })) : [];
-  return localLanes({ devices, slots, threads, memoryBytes, visibleDevices: process.env.CUDA_VISIBLE_DEVICES });
+  const pinned = /^cuda:(\d+)$/.exec(device)?.[1];
+  const usable = usesGpu ? cudaDevices.filter(({ index }) => pinned === undefined || index === Number(pinned)) : [];
+  const devices = usable.map(({ index, memoryTotal }) => ({ index, memoryBytes: memoryTotal }));
+  return localLanes({
+    devices,
+    isPinned: pinned !== undefined,
+    slots,
+    threads,
+    memoryBytes,
+    visibleDevices: process.env.CUDA_VISIBLE_DEVICES,
+  });
 }
 
 function describeSummary({ out, jobs, failed, results }: ExperimentSummary): string {
@@ -167,7 +176,7 @@ function registerStatus(experiment: Command): void {
         printResult(json === true, report, () => describeStatus(report));
         return;
       }
-      await stoppable((signal) => showLive(look, signal));
+      await showLive(look);
     });
 }
 
@@ -178,15 +187,17 @@ async function experimentFolder(place: string, out: string | undefined): Promise
   return (await readGrid(place)).out;
 }
 
+/** Of terminals that do not say how high they are. */
+const defaultRows = 40;
 const clearScreen = "\u001b[H\u001b[2J";
 
-async function showLive(look: () => ReturnType<typeof statusReport>, signal: AbortSignal): Promise<void> {
+/** Until all is done, or Ctrl-C: there is nothing to save. */
+async function showLive(look: () => ReturnType<typeof statusReport>): Promise<void> {
   for (;;) {
     const report = await look();
-    process.stdout.write(`${clearScreen}${describeStatus(report, process.stdout.rows)}\n`);
+    process.stdout.write(`${clearScreen}${describeStatus(report, process.stdout.rows || defaultRows)}\n`);
     if (report.counts.done === report.jobs.length) return;
-    await sleep(1_000, undefined, { signal }).catch(() => {});
-    if (signal.aborted) return;
+    await sleep(1_000);
   }
 }
 

@@ -20,14 +20,16 @@ export interface Lane {
 }
 
 export interface Device {
-  readonly name: string;
+  /** Among those that this process sees. */
+  readonly index: number;
   readonly memoryBytes: number;
 }
 
-/** @param device null: the CPU, all of its threads shared among the slots */
 export interface LocalCapacity {
   /** Of the GPUs that jobs may use; empty: they compute on the CPU. */
   readonly devices: readonly Device[];
+  /** The grid names its GPU: jobs must see it under that name. */
+  readonly isPinned: boolean;
   /** Of each device; default 1. */
   readonly slots: number;
   /** Of the CPU. */
@@ -40,18 +42,20 @@ export interface LocalCapacity {
 const dataKinds: ReadonlySet<JobKind> = new Set<JobKind>(["split", "mix", "score", "figures"]);
 
 /** One job of each lane at a time that reads and writes data, or asks the judge: the former would wait for the disk, the latter has limits of its own. */
-export function localLanes({ devices, slots, threads, memoryBytes, visibleDevices }: LocalCapacity): Lane[] {
+export function localLanes({ devices, isPinned, slots, threads, memoryBytes, visibleDevices }: LocalCapacity): Lane[] {
   const turns: Lane[] = ["data", "judge"].map((name) => ({ name, slots: 1, memoryBytes: null, variables: {} }));
   if (devices.length === 0) {
     const share = Math.max(1, Math.floor(threads / slots));
     return [...turns, { name: "cpu", slots, memoryBytes, variables: { OMP_NUM_THREADS: String(share) } }];
   }
   const visible = visibleDevices?.split(",");
-  const cuda = devices.map((device, index) => ({
-    ...{ name: device.name, slots, memoryBytes: device.memoryBytes },
-    // A job sees its GPU alone, so that it resumes as well on another one.
-    variables: { CUDA_VISIBLE_DEVICES: visible?.[index] ?? String(index) },
-  }));
+  const cuda = devices.map(
+    (device): Lane => ({
+      ...{ name: `cuda:${device.index}`, slots, memoryBytes: device.memoryBytes },
+      // A job sees its GPU alone, so that it resumes as well on another one.
+      variables: isPinned ? {} : { CUDA_VISIBLE_DEVICES: visible?.[device.index] ?? String(device.index) },
+    }),
+  );
   return [...turns, ...cuda];
 }
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { JobState } from "../../src/experiment/job-folder.js";
 import type { FolderStanding } from "../../src/experiment/job-status.js";
 import { heldElsewhereExitCode, type JobExit, type LaunchedJob, type RunnableJob, runJobs } from "../../src/experiment/runner.js";
-import { type Lane, SlotPool } from "../../src/experiment/slots.js";
+import { type Lane, localLanes, SlotPool } from "../../src/experiment/slots.js";
 
 /** a → b → d, a → c. */
 const jobs: readonly RunnableJob[] = [
@@ -145,6 +145,26 @@ describe("jobs", () => {
     const narrow = new World();
     await narrow.run({ lane: { memoryBytes: 15 } });
     expect(narrow.mostAtOnce.most).toBe(1);
+  });
+});
+
+describe("the lanes of a machine", () => {
+  const machine = { devices: [], isPinned: false, slots: 3, threads: 8, memoryBytes: 100 };
+  const computing = (capacity: Parameters<typeof localLanes>[0]): Lane[] =>
+    localLanes(capacity).filter(({ name }) => name !== "data" && name !== "judge");
+
+  it("share the CPU's threads among its slots, at least one each", () => {
+    expect(computing(machine)).toEqual([{ name: "cpu", slots: 3, memoryBytes: 100, variables: { OMP_NUM_THREADS: "2" } }]);
+    expect(computing({ ...machine, slots: 20 })[0]!.variables).toEqual({ OMP_NUM_THREADS: "1" });
+  });
+
+  it("show each job its GPU alone, among those the user allows", () => {
+    const devices = [0, 1].map((index) => ({ index, memoryBytes: 50 }));
+    const seen = (more: object): unknown[] =>
+      computing({ ...machine, devices, ...more }).map(({ variables }) => variables.CUDA_VISIBLE_DEVICES);
+    expect(seen({})).toEqual(["0", "1"]);
+    expect(seen({ visibleDevices: "4,6" })).toEqual(["4", "6"]);
+    expect(seen({ devices: [devices[1]], isPinned: true })).toEqual([undefined]);
   });
 });
 

@@ -1,5 +1,5 @@
 /** 2 models x 2 methods x 4 conditions x 3 languages, killed ten times at random, runner and jobs: the results are those of a run left alone. */
-import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -21,32 +21,28 @@ beforeAll(async () => {
   });
 });
 
-/** Processes of jobs that run now, by their states. */
-function runningJobs(out: string): number[] {
+interface State {
+  readonly status: string;
+  readonly pid: number;
+  readonly attempts: number;
+}
+
+function statesIn(out: string): State[] {
   const jobs = join(out, "jobs");
+  if (!existsSync(jobs)) return [];
   return readdirSync(jobs).flatMap((name) => {
-    try {
-      const { status, pid } = JSON.parse(readFileSync(join(jobs, name, "state.json"), "utf8")) as { status: string; pid: number };
-      return status === "running" ? [pid] : [];
-    } catch {
-      return []; // not begun
-    }
+    const file = join(jobs, name, "state.json");
+    return existsSync(file) ? [JSON.parse(readFileSync(file, "utf8")) as State] : [];
   });
 }
 
+/** Processes of jobs that run now. */
+function runningJobs(out: string): number[] {
+  return statesIn(out).flatMap(({ status, pid }) => (status === "running" ? [pid] : []));
+}
+
 function doneJobs(out: string): number {
-  try {
-    const states = readdirSync(join(out, "jobs")).map((name) => {
-      try {
-        return (JSON.parse(readFileSync(join(out, "jobs", name, "state.json"), "utf8")) as { status: string }).status;
-      } catch {
-        return "waiting";
-      }
-    });
-    return states.filter((status) => status === "done").length;
-  } catch {
-    return 0;
-  }
+  return statesIn(out).filter(({ status }) => status === "done").length;
 }
 
 function killProcess(pid: number): void {
@@ -71,24 +67,21 @@ describe("a grid of 16 systems", { timeout: 900_000 }, () => {
     const below = numbersFrom(2026);
     let runner = startCli(args(killed));
     for (let kill = 1; kill <= kills; kill++) {
-      const at = Math.floor((kill * total) / (kills + 1));
-      let isOver = false;
-      void runner.ended.then(() => {
-        isOver = true;
-      });
-      while (!isOver && doneJobs(killed) < at) await sleep(20);
-      await sleep(below(600)); // somewhere inside of whatever runs now
+      while (doneJobs(killed) < Math.floor((kill * total) / (kills + 1))) await sleep(20);
+      do
+        await sleep(below(400)); // somewhere inside of whatever runs now
+      while (runningJobs(killed).length === 0);
       const hitsRunner = kill % 2 === 0;
-      const jobs = runningJobs(killed);
-      if (!hitsRunner || below(2) === 0) for (const pid of jobs) killProcess(pid);
+      if (!hitsRunner || below(2) === 0) for (const pid of runningJobs(killed)) killProcess(pid);
       if (!hitsRunner) continue;
       runner.child.kill("SIGKILL");
-      await runner.ended;
+      expect((await runner.ended).exitCode).toBe("SIGKILL");
       runner = startCli(args(killed)); // while jobs of the killed one may still run
     }
     const { exitCode, stderr, stdout } = await runner.ended;
     expect(exitCode, stderr).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ jobs: { done: total, failed: 0 } });
+    expect(statesIn(killed).filter(({ attempts }) => attempts > 1).length).toBeGreaterThanOrEqual(kills / 2);
     expect(gridResults(killed)).toEqual(gridResults(left));
     expect(weightHashes(killed)).toEqual(weightHashes(left));
     expect(stepsByRun(killed)).toEqual(stepsByRun(left)); // no step is logged twice
