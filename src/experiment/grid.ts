@@ -43,7 +43,7 @@ const defaultSeeds = [42];
  * @throws PolypacaError `NOT_FOUND`, `IO`; `BAD_CONFIG` with every error found, by line and column; as `decoderSpecFromConfig` does
  */
 export async function readGrid(file: string, overrides: GridOverrides = {}): Promise<Grid> {
-  const content = await readConfigFile(file, checkGrid);
+  const content = await readConfigFile(file, checkGrid, `the grid ${file}`);
   if (!isGridFile(content)) throw new PolypacaError("BAD_CONFIG", `${file}: is empty. Describe a grid in it: see docs/experiment.md.`);
   return await resolveGrid({ ...content, ...definedOf(overrides) });
 }

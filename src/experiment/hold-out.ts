@@ -2,10 +2,10 @@
  * `validation: shared`: seed records are held out of every language's data before it is mixed, so that no run is validated on what
  * another language's data has taught it.
  */
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileSynced, writeFolderAtomic } from "../checkpoint/atomic.js";
-import { type AlpacaRecord, parseAlpaca } from "../data/alpaca.js";
+import { type AlpacaRecord, readAlpaca } from "../data/alpaca.js";
 import { CounterRandom, permutation, randomPurpose } from "../data/philox.js";
 import { PolypacaError } from "../errors.js";
 import type { SplitSettings } from "./job.js";
@@ -28,35 +28,35 @@ export interface HeldOut {
  */
 export async function holdOut(files: readonly string[], settings: SplitSettings, out: string): Promise<Record<string, HeldOut>> {
   const { languages, validationSize, seed } = settings;
-  const data: (readonly AlpacaRecord[])[] = [];
-  for (const [i, file] of files.entries()) {
-    const bytes = await readFile(file).catch((cause: unknown) => {
-      throw PolypacaError.from(cause);
-    });
-    data.push(parseAlpaca(bytes, file, { language: languages[i]! }).records);
-  }
-  const held = chooseSeeds(
-    data.map((records) => records.map(seedOf)),
-    validationSize,
-    seed,
-  );
+  const sources = files.map((file, i) => ({ file, language: languages[i]! }));
+  // Each file is read twice, so that one language's texts are in memory at a time.
+  const ids: string[][] = [];
+  for (const source of sources) ids.push((await readSource(source)).map(seedOf));
+  const held = chooseSeeds(ids, validationSize, seed);
   const counts: Record<string, HeldOut> = {};
   await writeFolderAtomic(out, async (folder) => {
     await mkdir(join(folder, "data"));
     await mkdir(join(folder, "validation"));
     const all: string[] = [];
-    for (const [i, language] of languages.entries()) {
-      const rows = data[i]!.map((record, index) => ({ id: seedOf(record, index), record }));
-      const training = rows.filter(({ id }) => !held.has(id)).map(({ id, record }) => toJson(id, record, language));
-      const validation = rows.filter(({ id }) => held.has(id)).map(({ id, record }) => toJson(id, record, language));
-      await writeFileSynced(join(folder, heldOutFiles.data(language)), `[\n${training.join(",\n")}\n]\n`);
-      await writeFileSynced(join(folder, heldOutFiles.validation(language)), linesOf(validation));
-      all.push(...validation);
-      counts[language] = { training: training.length, validation: validation.length };
+    for (const source of sources) {
+      const { language } = source;
+      const parts: { readonly training: string[]; readonly validation: string[] } = { training: [], validation: [] };
+      for (const [index, record] of (await readSource(source)).entries()) {
+        const id = seedOf(record, index);
+        parts[held.has(id) ? "validation" : "training"].push(toJson(id, record, language));
+      }
+      await writeFileSynced(join(folder, heldOutFiles.data(language)), `[\n${parts.training.join(",\n")}\n]\n`);
+      await writeFileSynced(join(folder, heldOutFiles.validation(language)), linesOf(parts.validation));
+      all.push(...parts.validation);
+      counts[language] = { training: parts.training.length, validation: parts.validation.length };
     }
     await writeFileSynced(join(folder, heldOutFiles.validation("all")), linesOf(all));
   });
   return counts;
+}
+
+async function readSource({ file, language }: { readonly file: string; readonly language: string }): Promise<readonly AlpacaRecord[]> {
+  return (await readAlpaca(file, { language })).records;
 }
 
 /** Of the seed records that every language has, so many as the seed chooses, whatever the files' order. */

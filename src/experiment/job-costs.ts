@@ -258,7 +258,8 @@ class GridCosting {
       this.#notes.add(
         `models that are not there have no tokenizer: their tokens are estimated, ${bytesPerToken} bytes each, all with a target`,
       );
-    const contentKey = JSON.stringify(basis.counting ?? { cutoff });
+    // Models of one family have one tokenizer, each in its own folder.
+    const contentKey = JSON.stringify({ ...basis.counting, tokenizer: null });
     const read = this.#languagesBy.get(contentKey) ?? (await this.#read(files, basis));
     this.#languagesBy.set(contentKey, read);
     return { languages: basis.counting === null ? read.map((data) => ({ ...data, counts: estimatedCounts(data, cutoff) })) : read, basis };

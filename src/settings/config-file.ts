@@ -7,17 +7,19 @@ import type { CheckedSettings, SettingIssue } from "./check-settings.js";
 /**
  * Settings of a YAML file, none for an empty one; relative paths in it are relative to the working directory, as on the command line.
  *
+ * @param place what names the file in messages
  * @throws PolypacaError `NOT_FOUND` or `IO` where the file cannot be read, `BAD_CONFIG` with every error found in it
  */
 export async function readConfigFile<Settings extends object>(
   file: string,
   check: (input: unknown) => CheckedSettings<Settings>,
+  place = `--config ${file}`,
 ): Promise<Settings | Record<string, never>> {
   let text: string;
   try {
     text = await readFile(file, "utf8");
   } catch (cause) {
-    throw new PolypacaError(PolypacaError.from(cause).code, `--config ${file}: cannot be read (${(cause as Error).message}).`, { cause });
+    throw new PolypacaError(PolypacaError.from(cause).code, `${place}: cannot be read (${(cause as Error).message}).`, { cause });
   }
   return parseConfig(text, file, check);
 }

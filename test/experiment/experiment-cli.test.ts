@@ -180,7 +180,7 @@ describe("a grid with a judge", () => {
 describe("a grid with shared validation and references", () => {
   it("validates on records that no run has seen, and says how likely each system finds their answers", () => {
     const text = readFileSync(grid, "utf8")
-      .replace("- fft\n", "")
+      .replace(/ *- fft\n/, "")
       .replace(`out: ${out()}`, `out: ${join(base, "shared")}`);
     const file = join(base, "shared.yaml");
     writeFileSync(file, `${text}validation: shared\nlikelihood: { records: 2 }\n`);
