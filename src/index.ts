@@ -43,6 +43,24 @@ export { type Scored, type ScoreSettings, scoreFiles, scoresAsLatex, scoresAsTex
 export { scoresAsCsv, scoreTables } from "./evaluate/score-tables.js";
 export { studyTrainingLanguages } from "./evaluate/study-languages.js";
 export { type Table, tableAsLatex, tableAsText } from "./evaluate/table.js";
+export { type ExpandedGrid, expandGrid, type System } from "./experiment/expand-grid.js";
+export { type Grid, type GridModel, type GridOverrides, readGrid } from "./experiment/grid.js";
+export type { GridFile } from "./experiment/grid-settings.js";
+export type { Job, JobKind } from "./experiment/job.js";
+export type { JobState } from "./experiment/job-folder.js";
+export { type JobStanding, readStandings, type Standing } from "./experiment/job-status.js";
+export {
+  type ExperimentRecord,
+  type GridPlan,
+  jobsFolderOf,
+  type PlanJob,
+  planGrid,
+  prepareExperiment,
+  readExperiment,
+} from "./experiment/plan-grid.js";
+export { type ExperimentEnvironment, type ExperimentSummary, runExperiment } from "./experiment/run-experiment.js";
+export { type JobEnvironment, type JobOutcome, runJob } from "./experiment/run-job.js";
+export { type Lane, localLanes } from "./experiment/slots.js";
 export type { DecoderSpec } from "./families/decoder-spec.js";
 export { decoderSpecFromConfig } from "./families/index.js";
 export { type FetchEnvironment, type FetchResult, fetchRepository } from "./fetch/fetch.js";
@@ -50,6 +68,12 @@ export { type FetchSettings, hubEndpoint, hubToken } from "./fetch/settings.js";
 export { ContinuousBatch, type ContinuousBatchOptions, type DecodedToken, type SequenceOptions } from "./generate/continuous-batch.js";
 export { type DecodingPresetName, type DecodingSettings, decodingPresets } from "./generate/decoding.js";
 export { type GenerateEnvironment, type GenerateSettings, type GenerateSummary, generate } from "./generate/generate.js";
+export {
+  type LikelihoodSettings,
+  type LikelihoodSummary,
+  type ReferenceRow,
+  referenceLikelihood,
+} from "./generate/reference-likelihood.js";
 export type { ResponseRow } from "./generate/responses.js";
 export { type Diagnosis, diagnose } from "./inspect/diagnose.js";
 export { type InspectOptions, inspectModel, type ModelReport } from "./inspect/inspect-model.js";

@@ -10,6 +10,7 @@ import { registerBench } from "./bench.js";
 import { registerChat } from "./chat.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
+import { registerExperiment } from "./experiment.js";
 import { registerFetch } from "./fetch.js";
 import { registerFigures } from "./figures.js";
 import { registerGenerate } from "./generate.js";
@@ -59,6 +60,7 @@ function createProgram(): Command {
     registerScore,
     registerAgreement,
     registerFigures,
+    registerExperiment,
     registerVerify,
     registerInspect,
     registerDoctor,

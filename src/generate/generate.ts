@@ -40,6 +40,8 @@ export interface GenerateSettings {
   readonly template: string | null;
   /** Name in the rows; null: the run folder's. */
   readonly system: string | null;
+  /** Name of the base model in the rows; default: its folder's. */
+  readonly modelName?: string | null;
   /** Budget condition in the rows. */
   readonly condition: string | null;
   /** Of sampling. */
@@ -77,7 +79,7 @@ export interface GenerateSummary {
 export async function generate(settings: GenerateSettings, environment: GenerateEnvironment): Promise<GenerateSummary> {
   const { model: modelDir, adapter } = settings;
   const described = await describeSystem(modelDir, adapter);
-  const system = { ...described, system: settings.system ?? described.system };
+  const system = { ...described, system: settings.system ?? described.system, model: settings.modelName ?? described.model };
   const template = await templateFor(described, settings, settings.template);
   const decoding = { ...decodingPresets[settings.preset ?? defaultPreset(described)], ...settings.decoding };
   const spec = decoderSpecFromConfig(await readModelConfig(modelDir), modelDir);
