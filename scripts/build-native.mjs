@@ -24,12 +24,15 @@ function has(command) {
   return spawnSync(command, ["--version"], { stdio: "ignore" }).status === 0;
 }
 
-/** POLYPACA_CUDA=ON|OFF|AUTO and POLYPACA_EMULATOR=ON|OFF, where they are set; CMake keeps what it was told last. */
+/**
+ * POLYPACA_CUDA=ON|OFF|AUTO and POLYPACA_EMULATOR=ON|OFF, where they are set; CMake keeps what it was told last. Always configures, which
+ * compile alone would not: libraries may have been installed since.
+ */
 function buildWithCMake() {
   const script = "cmake-js/bin/cmake-js";
   const out = ["--out", "build/cmake"];
   const options = ["POLYPACA_CUDA", "POLYPACA_EMULATOR"].flatMap((name) => (process.env[name] ? [`--CD${name}=${process.env[name]}`] : []));
-  if (options.length > 0) run(script, ["configure", ...out, ...options], root); // compile configures only where nothing was
+  run(script, ["configure", ...out, ...options], root);
   run(script, ["compile", ...out, "--parallel", String(availableParallelism())], root);
 }
 

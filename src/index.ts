@@ -21,7 +21,13 @@ export { defaultJudgePromptFile, type JudgePrompt, parseJudgePrompt } from "./ev
 export { type ParsedAnswer, parseAnswer } from "./evaluate/judge/parse-answer.js";
 export { type JudgeSettings, resolveJudgeSettings, type SomeJudgeSettings } from "./evaluate/judge/settings.js";
 export type { JudgePanel, PanelAgreement } from "./evaluate/judge-panel.js";
-export { type LanguageIdentifier, type LanguageRule, openLanguageIdentifier } from "./evaluate/language-match.js";
+export {
+  type IdentifiedResponse,
+  identifyResponses,
+  type LanguageIdentifier,
+  type LanguageRule,
+  openLanguageIdentifier,
+} from "./evaluate/language-match.js";
 export { type HumanScore, readHumanScores } from "./evaluate/read-human-scores.js";
 export { type Judgement, readJudgements } from "./evaluate/read-judgements.js";
 export { type EvaluatedResponse, readResponses } from "./evaluate/read-responses.js";
@@ -33,16 +39,41 @@ export {
   type SystemScore,
   score,
 } from "./evaluate/score.js";
-export { type ScoreSettings, scoreFiles, scoresAsLatex, scoresAsText, writeScoreFiles } from "./evaluate/score-files.js";
+export { type Scored, type ScoreSettings, scoreFiles, scoresAsLatex, scoresAsText, writeScoreFiles } from "./evaluate/score-files.js";
 export { scoresAsCsv, scoreTables } from "./evaluate/score-tables.js";
 export { studyTrainingLanguages } from "./evaluate/study-languages.js";
 export { type Table, tableAsLatex, tableAsText } from "./evaluate/table.js";
+export { type ExpandedGrid, expandGrid, type System } from "./experiment/expand-grid.js";
+export { type Grid, type GridModel, type GridOverrides, readGrid } from "./experiment/grid.js";
+export type { GridFile } from "./experiment/grid-settings.js";
+export type { Job, JobKind } from "./experiment/job.js";
+export type { JobState } from "./experiment/job-folder.js";
+export { type JobStanding, readStandings, type Standing } from "./experiment/job-status.js";
+export {
+  type ExperimentRecord,
+  type GridPlan,
+  jobsFolderOf,
+  type PlanJob,
+  planGrid,
+  prepareExperiment,
+  readExperiment,
+} from "./experiment/plan-grid.js";
+export { type ExperimentEnvironment, type ExperimentSummary, runExperiment } from "./experiment/run-experiment.js";
+export { type JobEnvironment, type JobOutcome, runJob } from "./experiment/run-job.js";
+export { type Lane, localLanes } from "./experiment/slots.js";
 export type { DecoderSpec } from "./families/decoder-spec.js";
 export { decoderSpecFromConfig } from "./families/index.js";
 export { type FetchEnvironment, type FetchResult, fetchRepository } from "./fetch/fetch.js";
 export { type FetchSettings, hubEndpoint, hubToken } from "./fetch/settings.js";
+export { ContinuousBatch, type ContinuousBatchOptions, type DecodedToken, type SequenceOptions } from "./generate/continuous-batch.js";
 export { type DecodingPresetName, type DecodingSettings, decodingPresets } from "./generate/decoding.js";
 export { type GenerateEnvironment, type GenerateSettings, type GenerateSummary, generate } from "./generate/generate.js";
+export {
+  type LikelihoodSettings,
+  type LikelihoodSummary,
+  type ReferenceRow,
+  referenceLikelihood,
+} from "./generate/reference-likelihood.js";
 export type { ResponseRow } from "./generate/responses.js";
 export { type Diagnosis, diagnose } from "./inspect/diagnose.js";
 export { type InspectOptions, inspectModel, type ModelReport } from "./inspect/inspect-model.js";
@@ -70,6 +101,8 @@ export { type FigureEnvironment, type FigureSettings, type FiguresResult, figure
 export { type ModelCatalog, readModelCatalog } from "./report/model-catalog.js";
 export { type FigurePlan, type PlanOptions, planFigures } from "./report/plan-figures.js";
 export { readScores, type Scores } from "./report/read-scores.js";
+export { type RunningServer, startServer } from "./serve/serve.js";
+export type { NamedAdapter, ServeEnvironment, ServeLimits, ServeSettings } from "./serve/settings.js";
 export { loadTokenizer, type Tokenizer, TokenStream } from "./tokenizer/index.js";
 export { type PresetName, type TrainPreset, trainPresets } from "./train/presets.js";
 export type { Progress } from "./train/progress.js";

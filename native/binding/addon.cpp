@@ -5,6 +5,7 @@
 
 #include "binding/addon_data.h"
 #include "binding/continuous_batch_wrap.h"
+#include "binding/fasttext_wrap.h"
 #include "binding/from_js.h"
 #include "binding/job_runner.h"
 #include "binding/kernel_timer.h"
@@ -49,6 +50,7 @@ Napi::Value machine(const Napi::CallbackInfo& info) {
     o.Set("gemm", f.gemm);
     o.Set("onednn", f.onednn);
     o.Set("threads", f.threads);
+    o.Set("fastText", fasttext_is_built());
     o.Set("memoryAvailable", double(memory.available));
     o.Set("memoryTotal", double(memory.total));
     o.Set("memoryLimitedBy", memory.limited_by);
@@ -99,11 +101,13 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   ModelWrap::define(env, exports);
   TrainerWrap::define(env, exports);
   ContinuousBatchWrap::define(env, exports);
+  FastTextWrap::define(env);
   exports.Set("version", POLYPACA_VERSION);
   exports.Set("machine", Napi::Function::New(env, machine, "machine"));
   exports.Set("memoryUsage", Napi::Function::New(env, memory_usage, "memoryUsage"));
   exports.Set("loadModel", Napi::Function::New(env, ModelWrap::load, "loadModel"));
   exports.Set("initModel", Napi::Function::New(env, ModelWrap::init, "initModel"));
+  exports.Set("loadFastText", Napi::Function::New(env, FastTextWrap::load, "loadFastText"));
   exports.Set("planMemory", Napi::Function::New(env, plan, "planMemory"));
   exports.Set("probe", Napi::Function::New(env, Probe, "probe"));
   exports.Set("measurePeak", Napi::Function::New(env, measure_peak, "measurePeak"));

@@ -34,14 +34,7 @@ bool is_absent(const Napi::Value& v) { return v.IsNull() || v.IsUndefined(); }
 
 std::string optional_string(const Napi::Object& o, const char* field) { return is_absent(o.Get(field)) ? "" : string_field(o, field); }
 
-std::vector<std::string> strings_field(const Napi::Object& o, const char* field) {
-  Napi::Value v = o.Get(field);
-  if (!v.IsArray()) wrong(field, "an array of strings");
-  Napi::Array array = v.As<Napi::Array>();
-  std::vector<std::string> out;
-  for (uint32_t i = 0; i < array.Length(); ++i) out.push_back(array.Get(i).ToString());
-  return out;
-}
+std::vector<std::string> strings_field(const Napi::Object& o, const char* field) { return strings_from_js(o.Get(field), field); }
 
 std::vector<int64_t> integers_field(const Napi::Object& o, const char* field) {
   Napi::Value v = o.Get(field);
@@ -246,6 +239,14 @@ std::vector<int64_t> integers_from_js(const Napi::Value& value) {
   std::vector<int64_t> integers;
   for (uint32_t i = 0; i < array.Length(); ++i) integers.push_back(array.Get(i).ToNumber().Int64Value());
   return integers;
+}
+
+std::vector<std::string> strings_from_js(const Napi::Value& value, const char* what) {
+  if (!value.IsArray()) wrong(what, "an array of strings");
+  Napi::Array array = value.As<Napi::Array>();
+  std::vector<std::string> strings;
+  for (uint32_t i = 0; i < array.Length(); ++i) strings.push_back(array.Get(i).ToString());
+  return strings;
 }
 
 FileLayout layout_from_js(const Napi::Value& value) {

@@ -22,6 +22,7 @@ std::vector<Batch> batches_from_js(const Napi::Value& value);
 std::vector<std::vector<int32_t>> prompts_from_js(const Napi::Value& value);
 std::vector<Admission> admissions_from_js(const Napi::Value& value);
 std::vector<int64_t> integers_from_js(const Napi::Value& value);
+std::vector<std::string> strings_from_js(const Napi::Value& value, const char* what);
 
 /// What a file is to hold, by tensor name.
 struct FileLayout {

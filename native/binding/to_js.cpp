@@ -43,6 +43,12 @@ Napi::Value int32_to_js(Napi::Env env, const std::vector<int32_t>& values) {
   return array;
 }
 
+Napi::Value strings_to_js(Napi::Env env, const std::vector<std::string>& values) {
+  Napi::Array array = Napi::Array::New(env, values.size());
+  for (uint32_t i = 0; i < values.size(); ++i) array.Set(i, values[i]);
+  return array;
+}
+
 Napi::Value shape_to_js(Napi::Env env, const std::vector<int64_t>& shape) {
   Napi::Array array = Napi::Array::New(env, shape.size());
   for (uint32_t i = 0; i < shape.size(); ++i) array.Set(i, double(shape[i]));

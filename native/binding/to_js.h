@@ -29,6 +29,7 @@ Napi::Value guarded(Napi::Env env, F&& f) {
 /// A Float32Array over memory that the addon owns until the array is collected.
 Napi::Value floats_to_js(Napi::Env env, std::vector<float> values);
 Napi::Value int32_to_js(Napi::Env env, const std::vector<int32_t>& values);
+Napi::Value strings_to_js(Napi::Env env, const std::vector<std::string>& values);
 Napi::Value shape_to_js(Napi::Env env, const std::vector<int64_t>& shape);
 Napi::Value tensor_info_to_js(Napi::Env env, const std::string& name, const std::vector<int64_t>& shape, const char* dtype);
 Napi::Value named_tensor_to_js(Napi::Env env, const std::string& name, const std::vector<int64_t>& shape, std::vector<float> values);

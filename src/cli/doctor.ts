@@ -25,10 +25,14 @@ function describe({ node, system, cpu, memoryTotal, addon, machine, backend, pro
     `cuda       ${describeCuda(machine)}`,
     `addon      ${addon?.path ?? ""} (${addon?.version ?? ""})`,
     `products   ${machine.gemm} (${whyTheseProducts(machine)}), ${machine.threads} threads`,
+    `fastText   ${machine.fastText ? "built in: --lid-model takes a model of any size" : withoutFastText}`,
     `back end   ${backend?.device ?? ""}, ${backend?.dtype ?? ""} (${backend?.why ?? ""})`,
   );
   return lines.join("\n");
 }
+
+const withoutFastText =
+  "not in this build: --lid-model takes what WebAssembly holds. For larger models: apt-get install libfasttext-dev, then npm run build";
 
 function describeCuda({ cuda, cudaDevices, cudaEmulator }: NonNullable<Diagnosis["machine"]>): string {
   const devices = cudaDevices.map(

@@ -54,7 +54,7 @@ export function registerGenerate(program: Command): void {
 }
 
 /** Commander takes any --no-… for the denial of a switch; this is a number of its own. */
-function noRepeatNgramSize(): Option {
+export function noRepeatNgramSize(): Option {
   const flag = "--no-repeat-ngram-size";
   const option = new Option(`${flag} <N>`, "n-grams of this size may not come twice; 0: off");
   option.negate = false;
@@ -91,6 +91,6 @@ const decodingNames = [
 ] as const satisfies readonly (keyof DecodingSettings)[];
 
 /** The decoding settings that were given. */
-function decodingOf(flags: GenerateFlags): Partial<DecodingSettings> {
+export function decodingOf(flags: Partial<DecodingSettings>): Partial<DecodingSettings> {
   return Object.fromEntries(decodingNames.filter((name) => flags[name] !== undefined).map((name) => [name, flags[name]]));
 }

@@ -7,8 +7,10 @@ import { isUsageError, PolypacaError } from "../errors.js";
 import { packageRoot } from "../native/load.js";
 import { registerAgreement } from "./agreement.js";
 import { registerBench } from "./bench.js";
+import { registerChat } from "./chat.js";
 import { registerDemo } from "./demo.js";
 import { registerDoctor } from "./doctor.js";
+import { registerExperiment } from "./experiment.js";
 import { registerFetch } from "./fetch.js";
 import { registerFigures } from "./figures.js";
 import { registerGenerate } from "./generate.js";
@@ -20,6 +22,7 @@ import { registerMerge } from "./merge.js";
 import { registerMix } from "./mix.js";
 import { registerPlan } from "./plan.js";
 import { registerScore } from "./score.js";
+import { registerServe } from "./serve.js";
 import { registerTrain } from "./train.js";
 import { registerTranslate } from "./translate.js";
 import { registerVerify } from "./verify.js";
@@ -57,11 +60,14 @@ function createProgram(): Command {
     registerScore,
     registerAgreement,
     registerFigures,
+    registerExperiment,
     registerVerify,
     registerInspect,
     registerDoctor,
     registerInitModel,
     registerMerge,
+    registerServe,
+    registerChat,
     registerBench,
     registerGpuCheck,
   ];

@@ -17,7 +17,7 @@ export function registerScore(program: Command): void {
     .option("--prompts <FILE...>", "test prompts: what should have been answered (default: what any system answered)")
     .option("--language <CODE>", "of responses that do not say theirs (default: the file name, test_<code>.jsonl)")
     .option("--system <NAME>", "of responses that do not say theirs")
-    .option("--lid-model <FILE>", "fastText model of languages (default: lid.176.ftz, which comes along)")
+    .option("--lid-model <FILE>", "fastText model of languages, .ftz or .bin (default: lid.176.ftz, which comes along)")
     .option(
       "--candidates <RULE>",
       "languages a response can be found to be in: all, or expected, those under test",
@@ -35,18 +35,19 @@ export function registerScore(program: Command): void {
     .option("--seed <N>", "of the bootstrap", numberFlag("--seed", { integer: true, min: 0 }), 0)
     .option("--allow-incomplete", "exit with 0 although responses or judgements are missing")
     .addOption(formatOption())
-    .option("--out <DIR>", "also write scores.json, .txt, .tex, .csv, robustness.csv and comparisons.csv there")
+    .option("--out <DIR>", "also write scores.json, .txt, .tex, .csv, robustness.csv, comparisons.csv and languages.jsonl there")
     .option("--json", "print the result as JSON")
     .action(async (flags: ScoreFlags) => {
       const { scoreFiles, scoresAsText, scoresAsLatex, writeScoreFiles } = await import("../evaluate/score-files.js");
       const { scoresAsCsv } = await import("../evaluate/score-tables.js");
-      const report = await scoreFiles({
+      const scored = await scoreFiles({
         ...{ responses: flags.responses, judgements: flags.judgements, prompts: flags.prompts ?? [] },
         ...{ language: flags.language ?? null, system: flags.system ?? null, lidModel: flags.lidModel ?? null },
         ...{ candidates: flags.candidates, seenLanguages: seenLanguagesOf(flags), comparing: comparingOf(flags) },
         ...{ resamples: flags.resamples, seed: flags.seed },
       });
-      if (flags.out !== undefined) for (const path of await writeScoreFiles(report, flags.out)) note(`wrote ${path}`);
+      const { report } = scored;
+      if (flags.out !== undefined) for (const path of await writeScoreFiles(scored, flags.out)) note(`wrote ${path}`);
       const writers = { text: scoresAsText, csv: scoresAsCsv, latex: scoresAsLatex } as const;
       printResult(flags.json === true, report, () => writers[flags.format](report));
       reportIncomplete(report, flags.allowIncomplete === true);

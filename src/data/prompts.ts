@@ -25,6 +25,11 @@ export interface TestPrompts {
   readonly notes: readonly string[];
 }
 
+export interface ReadPromptsOptions extends ReadOptions {
+  /** What the error on a malformed record advises, where the command has no --skip-bad-records. */
+  readonly mend?: string;
+}
+
 /**
  * Reads test prompts, JSONL of `{id, prompt}`. A prompt's language is its field `language` (or `lang`), else `language`, else the file
  * name's, `test_<code>.jsonl`.
@@ -32,7 +37,7 @@ export interface TestPrompts {
  * @throws PolypacaError `BAD_RECORD` naming file, line and column, also where an id comes twice in a language; `BAD_DATA` for no
  *   prompts, other formats and a language that nothing says; `NOT_FOUND`, `IO`
  */
-export async function readPrompts(files: readonly string[], options: ReadOptions = {}): Promise<TestPrompts> {
+export async function readPrompts(files: readonly string[], options: ReadPromptsOptions = {}): Promise<TestPrompts> {
   const prompts: TestPrompt[] = [];
   const bad: BadRecord[] = [];
   const places = new Map<string, string>();
@@ -42,9 +47,7 @@ export async function readPrompts(files: readonly string[], options: ReadOptions
     });
     readFilePrompts(bytes, file, options, { prompts, bad, places });
   }
-  const { skipBadRecords } = options;
-  // Of the commands that read prompts only generate can skip records.
-  if (bad.length > 0 && !skipBadRecords) throw badRecordError(bad[0]!, skipBadRecords === undefined ? "Correct it." : undefined);
+  if (bad.length > 0 && !options.skipBadRecords) throw badRecordError(bad[0]!, options.mend);
   if (prompts.length === 0) throw new PolypacaError("BAD_DATA", `${files.join(", ")}: no prompts. Give JSONL files of {"id", "prompt"}.`);
   return { prompts, bad, notes: bad.map((record) => `left out: ${describeBadRecord(record)}`) };
 }

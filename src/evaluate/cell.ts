@@ -1,8 +1,7 @@
 /** A cell: one system's answers to one language's prompts, prompt by prompt, in the same order for every system. */
 import type { JudgePanel } from "./judge-panel.js";
-import { type LanguageIdentifier, type LanguageMatch, matchLanguage } from "./language-match.js";
+import type { IdentifiedResponse, LanguageMatch } from "./language-match.js";
 import { pairKey } from "./pair-key.js";
-import type { EvaluatedResponse } from "./read-responses.js";
 
 export interface Cell {
   readonly system: string;
@@ -23,10 +22,9 @@ export type PromptScore = number | null;
  * @returns per system, by language; languages that a system has no response in are left out
  */
 export function formCells(
-  responses: readonly EvaluatedResponse[],
+  responses: readonly IdentifiedResponse[],
   ids: ReadonlyMap<string, readonly string[]>,
   { ratings }: JudgePanel,
-  identifier: LanguageIdentifier,
 ): ReadonlyMap<string, ReadonlyMap<string, Cell>> {
   const byPair = new Map(responses.map((response) => [pairKey(response), response]));
   const cells = new Map<string, Map<string, Cell>>();
@@ -39,7 +37,7 @@ export function formCells(
     ofSystem.set(language, {
       ...{ system, language, ids: ids.get(language)! },
       ratings: keys.map((key, at) => (answers[at] === undefined ? null : (ratings.get(key) ?? null))),
-      matches: answers.map((answer) => (answer === undefined ? null : matchLanguage(answer, identifier))),
+      matches: answers.map((answer) => answer ?? null),
     });
   }
   return cells;
@@ -55,7 +53,7 @@ export function scoresAfterLanguageId({ ratings, matches }: Cell): readonly Prom
 
 /** Each language's prompt ids: those of `prompts`, else all that any system answered; in order of appearance. */
 export function promptIds(
-  responses: readonly EvaluatedResponse[],
+  responses: readonly IdentifiedResponse[],
   prompts: readonly { readonly id: string | number; readonly language: string }[],
 ): ReadonlyMap<string, readonly string[]> {
   const ids = new Map<string, Set<string>>();

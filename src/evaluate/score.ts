@@ -6,7 +6,7 @@ import { PolypacaError } from "../errors.js";
 import { type Cell, formCells, promptIds, scoresAfterLanguageId, scoresBeforeLanguageId } from "./cell.js";
 import { type Comparison, compareSystems } from "./compare-systems.js";
 import { formPanel, type PanelAgreement } from "./judge-panel.js";
-import { knowsLanguage, type LanguageCandidates, type LanguageIdentifier, type LanguageRule } from "./language-match.js";
+import type { IdentifiedResponse, LanguageCandidates, LanguageRule } from "./language-match.js";
 import { describePair, pairKey, refuseRows } from "./pair-key.js";
 import type { Judgement } from "./read-judgements.js";
 import type { EvaluatedResponse } from "./read-responses.js";
@@ -69,7 +69,8 @@ export interface ScoreReport {
 export type Comparing = "conditions" | "all" | "none" | { readonly baseline: string };
 
 export interface ScoreInput {
-  readonly responses: readonly EvaluatedResponse[];
+  /** With their languages, of `identifyResponses`. */
+  readonly responses: readonly IdentifiedResponse[];
   readonly judgements: readonly Judgement[];
   /** What should have been answered; empty: what any system answered. */
   readonly prompts: readonly { readonly id: string | number; readonly language: string }[];
@@ -82,17 +83,16 @@ export interface ScoreInput {
 /**
  * Scores responses that are in memory. A pure function of its arguments.
  *
- * @throws PolypacaError `BAD_RECORD` listing judgements without response, responses to no prompt, languages that the identifier does not
- *   know and monolingual systems' rows in unseen languages; `BAD_DATA` where no judgement belongs to a response; `USAGE` for a baseline
- *   that is not among the systems
+ * @param rule what the responses' languages were identified by
+ * @throws PolypacaError as {@link checkRows} does; `USAGE` for a baseline that is not among the systems
  */
-export function score(input: ScoreInput, identifier: LanguageIdentifier): ScoreReport {
-  checkRows(input, identifier);
+export function score(input: ScoreInput, { model, candidates }: LanguageRule): ScoreReport {
+  checkRows(input);
   const { responses, judgements, prompts, seenLanguages, comparing, resamples, seed } = input;
   const panel = formPanel(judgements);
-  const cells = formCells(responses, promptIds(responses, prompts), panel, identifier);
+  const cells = formCells(responses, promptIds(responses, prompts), panel);
   const resampler = new Resampler(seed, resamples);
-  const rule: LanguageRule = { model: identifier.model, candidates: identifier.candidates };
+  const rule: LanguageRule = { model, candidates };
   const systems = [...cells].map(([system, ofSystem]): SystemScore => {
     const languages = [...ofSystem].map(([language, cell]) => [language, scoreCell(cell, rule, resampler)] as const);
     return {
@@ -108,16 +108,16 @@ export function score(input: ScoreInput, identifier: LanguageIdentifier): ScoreR
   };
 }
 
-function checkRows({ responses, judgements, prompts, seenLanguages }: ScoreInput, identifier: LanguageIdentifier): void {
-  const unknown = responses.filter(({ language }) => !knowsLanguage(identifier, language));
-  refuseRows(
-    "BAD_RECORD",
-    unknown.map(({ language, place }) => ({
-      ...place,
-      reason: `${identifier.model} does not know the language ${JSON.stringify(language)}`,
-    })),
-    "Correct the code, or use a --lid-model that knows it: nothing could match.",
-  );
+/** What can be checked before the responses' languages are identified. */
+export type ScoreRows = Pick<ScoreInput, "judgements" | "prompts" | "seenLanguages"> & {
+  readonly responses: readonly EvaluatedResponse[];
+};
+
+/**
+ * @throws PolypacaError `BAD_RECORD` listing judgements without response, responses to no prompt, and monolingual systems' rows in unseen
+ *   languages; `BAD_DATA` where no judgement belongs to a response
+ */
+export function checkRows({ responses, judgements, prompts, seenLanguages }: ScoreRows): void {
   const unseen = responses.filter(({ condition, language }) => condition === "monolingual" && !seenLanguages.includes(language));
   refuseRows(
     "BAD_RECORD",

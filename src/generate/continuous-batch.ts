@@ -1,5 +1,6 @@
 /** Continuous batching: sequences join and leave a running batch between two tokens. */
 import { PolypacaError } from "../errors.js";
+import { onAbort } from "../native/abort.js";
 import type { NativeContinuousBatch, NativeDecodedToken, SequenceOptions, TokenLogprob } from "../native/addon-types.js";
 import { type Model, wrapErrors } from "../native/model.js";
 
@@ -82,15 +83,17 @@ export class ContinuousBatch {
   }
 
   /**
-   * Joins the batch at the next token, or waits for a slot. Leaving the loop takes the sequence out of the batch or the queue.
+   * Joins the batch at the next token, or waits for a slot. Leaving the loop takes the sequence out of the batch or the queue; so does
+   * `signal`, also while the reader waits for a token.
    *
    * @throws PolypacaError `INVALID_ARGUMENT` for a prompt that is empty, too long or no ids of this model; `NOT_FINITE` where the model's
-   *   scores are of no use; `CANCELLED` where the batch is closed
+   *   scores are of no use; `CANCELLED` where the signal aborts or the batch is closed
    */
-  async *decode(prompt: Int32Array, options: SequenceOptions): AsyncGenerator<DecodedToken, void, undefined> {
+  async *decode(prompt: Int32Array, options: SequenceOptions, signal?: AbortSignal): AsyncGenerator<DecodedToken, void, undefined> {
     if (this.#closed) throw new PolypacaError("DISPOSED", "this batch was closed");
     this.#assertPossible(prompt, options);
     const sequence: Sequence = { number: ++this.#last, prompt, options, decoded: [], wake: () => {}, failure: null };
+    const release = onAbort(signal, () => cancel(sequence));
     this.#queue.push(sequence);
     this.#loop ??= this.#run();
     try {
@@ -108,6 +111,7 @@ export class ContinuousBatch {
         }
       }
     } finally {
+      release();
       this.#leave(sequence);
     }
   }
@@ -122,7 +126,9 @@ export class ContinuousBatch {
     await wrapErrors(this.#native.dispose());
   }
 
-  #assertPossible(prompt: Int32Array, { adapter, topLogprobs }: SequenceOptions): void {
+  /** Native code would refuse it too, but then the whole step fails, and with it the others. */
+  #assertPossible(prompt: Int32Array, options: SequenceOptions): void {
+    const { adapter, topLogprobs } = options;
     const { vocabSize } = this.#model.spec;
     const refuse = (message: string): never => {
       throw new PolypacaError("INVALID_ARGUMENT", message);
@@ -135,6 +141,7 @@ export class ContinuousBatch {
     if (stranger !== undefined) refuse(`the prompt holds id ${stranger}, the vocabulary has ${vocabSize} entries`);
     if (adapter !== null && !this.#model.adapters.includes(adapter)) refuse(`there is no adapter named "${adapter}"`);
     if (topLogprobs < 0 || topLogprobs > 20) refuse(`topLogprobs is ${topLogprobs}, it may be 0 to 20`);
+    for (const [name, isGood, expected] of rangesOf(options)) if (!isGood) refuse(`${name} is ${options[name]}, expected ${expected}`);
   }
 
   /** Steps while there is something to decode. */
@@ -203,4 +210,28 @@ export class ContinuousBatch {
     }
     this.#running.clear();
   }
+}
+
+/** Tokens that the reader has not taken are of no use to it. */
+function cancel(sequence: Sequence): void {
+  sequence.decoded.length = 0;
+  sequence.failure = new PolypacaError("CANCELLED", "the sequence was cancelled");
+  sequence.wake();
+}
+
+/** Native code computes with fp32. */
+function rangesOf(options: SequenceOptions): readonly (readonly [keyof SequenceOptions, boolean, string])[] {
+  const { maxNewTokens, repetitionPenalty, temperature, topP, topK, noRepeatNgramSize, minNewTokens, seed } = options;
+  const isCount = (value: number, least: number): boolean => Number.isSafeInteger(value) && value >= least;
+  const single = Math.fround(repetitionPenalty);
+  return [
+    ["maxNewTokens", isCount(maxNewTokens, 1), "a whole number, at least 1"],
+    ["minNewTokens", isCount(minNewTokens, 0), "a whole number, at least 0"],
+    ["noRepeatNgramSize", isCount(noRepeatNgramSize, 0), "a whole number, at least 0"],
+    ["topK", isCount(topK, 0), "a whole number, at least 0"],
+    ["seed", isCount(seed, 0), "a whole number, at least 0"],
+    ["repetitionPenalty", single > 0 && Number.isFinite(single), "a positive number"],
+    ["temperature", temperature >= 0 && Number.isFinite(Math.fround(temperature)), "a number, at least 0"],
+    ["topP", Math.fround(topP) > 0 && topP <= 1, "a number above 0, at most 1"],
+  ];
 }

@@ -17,6 +17,7 @@ import { toStoredTemplate } from "../train/template-file.js";
 import { type DecodingPresetName, type DecodingSettings, decodingPresets } from "./decoding.js";
 import { describeSystem, type SystemDescription, templateFor } from "./describe-system.js";
 import { planBatches } from "./plan-batches.js";
+import { promptIds } from "./prompt-ids.js";
 import { type ResponseRow, ResponsesFile } from "./responses.js";
 
 export interface GenerateSettings {
@@ -39,6 +40,8 @@ export interface GenerateSettings {
   readonly template: string | null;
   /** Name in the rows; null: the run folder's. */
   readonly system: string | null;
+  /** Name of the base model in the rows; default: its folder's. */
+  readonly modelName?: string | null;
   /** Budget condition in the rows. */
   readonly condition: string | null;
   /** Of sampling. */
@@ -76,7 +79,7 @@ export interface GenerateSummary {
 export async function generate(settings: GenerateSettings, environment: GenerateEnvironment): Promise<GenerateSummary> {
   const { model: modelDir, adapter } = settings;
   const described = await describeSystem(modelDir, adapter);
-  const system = { ...described, system: settings.system ?? described.system };
+  const system = { ...described, system: settings.system ?? described.system, model: settings.modelName ?? described.model };
   const template = await templateFor(described, settings, settings.template);
   const decoding = { ...decodingPresets[settings.preset ?? defaultPreset(described)], ...settings.decoding };
   const spec = decoderSpecFromConfig(await readModelConfig(modelDir), modelDir);
@@ -107,8 +110,7 @@ async function readAllPrompts(settings: GenerateSettings, note: (line: string) =
 
 /** As in training: BOS where the tokenizer puts it, then the template around the instruction. */
 function encodePrompt({ prompt }: TestPrompt, template: PromptTemplate, tokenizer: Tokenizer): Int32Array {
-  const ids = tokenizer.encode(renderPrompt(template, { instruction: prompt }));
-  return tokenizer.addsBos && tokenizer.bosTokenId !== null ? Int32Array.from([tokenizer.bosTokenId, ...ids]) : ids;
+  return promptIds(renderPrompt(template, { instruction: prompt }), tokenizer);
 }
 
 function assertRoom(

@@ -1,36 +1,29 @@
-import { open } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { basename } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { FastTextModel as WasmModel } from "fasttext.wasm.js";
 import { PolypacaError } from "../errors.js";
-import { fastTextLength, faultOfHead, headBytes } from "./fasttext-file.js";
+import type { LanguageClassifier, LanguageScore } from "./classifier.js";
 import { codeOfLabel } from "./labels.js";
 
-/** A label's language and its probability. */
-export interface LanguageScore {
-  /** Comparable code. */
-  readonly language: string;
-  /** 0 to 1. */
-  readonly probability: number;
-}
-
 /**
- * WebAssembly has at most 2 GiB here, and fastText needs about twice a model's size while it reads it: 514 MB were seen to load, OpenLID's
- * 1.2 GB were seen to abort. What lies between is tried, and refused with the same words where it aborts.
+ * The most that WebAssembly is given. It has 2 GiB of memory here, and fastText needs several times a model's size while it reads it:
+ * 610 MB were seen to load, 810 MB to abort (bench/language-id.bench.mjs).
  */
-const maxModelBytes = 1_000_000_000;
+export const largestWasmModelBytes = 650_000_000;
 
 /** Its name in the module's own file system, from where fastText reads it. */
 const moduleFile = "model.bin";
 
-/** A fastText classifier of languages, run in WebAssembly. */
-export class FastTextModel {
-  /** File name, for records of what identified the languages. */
+/** Labels asked for, the next number where no expected language is among them (0: all). One takes half the time of ten, and is nearly always enough. */
+const labelCounts = [1, 10, 0] as const;
+
+/** A fastText classifier of languages, run in WebAssembly on the calling thread. */
+export class FastTextModel implements LanguageClassifier {
   readonly name: string;
-  /** Comparable codes of the labels, each once. */
   readonly languages: readonly string[];
-  readonly #model: WasmModel;
+  #model: WasmModel | null;
 
   private constructor(name: string, model: WasmModel, labels: readonly string[]) {
     this.name = name;
@@ -40,22 +33,20 @@ export class FastTextModel {
 
   /** fastText's lid.176.ftz (176 languages, 0.9 MB), which comes with the package. */
   static async loadBundled(): Promise<FastTextModel> {
-    const entry = createRequire(import.meta.url).resolve("fasttext.wasm.js");
-    return FastTextModel.load(fileURLToPath(new URL("../models/language-identification/assets/lid.176.ftz", pathToFileURL(entry))));
+    return FastTextModel.load(bundledModelFile());
   }
 
   /**
-   * Loads a model from a file.
+   * Loads a model from a file that `faultOfFastTextFile` found nothing wrong with.
    *
-   * @throws PolypacaError `NOT_FOUND`; `BAD_CHECKPOINT` for a file that is no fastText classifier or is cut off; `UNSUPPORTED` for one too
-   *   large for the WebAssembly build
+   * @throws PolypacaError `BAD_CHECKPOINT` where it does not load; `UNSUPPORTED` where WebAssembly's memory does not suffice
    */
   static async load(file: string): Promise<FastTextModel> {
-    const bytes = await readModel(file);
     const fastText = await import("fasttext.wasm.js");
     // The module would print what it aborts with.
     const silent: object = { print() {}, printErr() {} };
     const core = await fastText.getFastTextModule({ ...silent });
+    const bytes = await readFile(file);
     try {
       const native = new core.FastText();
       core.FS.writeFile(moduleFile, bytes, { canOwn: true });
@@ -64,7 +55,7 @@ export class FastTextModel {
       const model = new fastText.FastTextModel(native, core);
       return new FastTextModel(basename(file), model, labelsOf(model));
     } catch (cause) {
-      throw isAbort(cause) ? tooLarge(file, bytes.length) : notReadable(file, "the model does not load", cause);
+      throw isAbort(cause) ? tooLarge(file, bytes.length) : unreadableModel(file, "the model does not load", cause);
     }
   }
 
@@ -73,8 +64,10 @@ export class FastTextModel {
    *
    * @param text one line: fastText reads no further than a line break
    * @param count most labels; 0: all
+   * @throws PolypacaError `DISPOSED`
    */
   predict(text: string, count: number): readonly LanguageScore[] {
+    if (this.#model === null) throw new PolypacaError("DISPOSED", `${this.name} was disposed of`);
     // fastText drops labels whose log(probability + 1e-5) is below log(threshold + 1e-5); no number is below NaN.
     const threshold = count === 0 ? -1 : 0;
     const found = this.#model.predict(text, count === 0 ? -1 : count, threshold);
@@ -87,6 +80,30 @@ export class FastTextModel {
       found.delete(); // lives in the module's memory
     }
   }
+
+  /** The likeliest language of a line, among all or among `expected`; null: the model has none of them. */
+  likeliestOf(line: string, expected: ReadonlySet<string> | null): LanguageScore | null {
+    for (const count of labelCounts) {
+      const found = this.predict(line, count).find(({ language }) => expected === null || expected.has(language));
+      if (found !== undefined) return found;
+    }
+    return null;
+  }
+
+  async likeliest(lines: readonly string[], expected: ReadonlySet<string> | null): Promise<(LanguageScore | null)[]> {
+    return lines.map((line) => this.likeliestOf(line, expected));
+  }
+
+  /** Lets go of the module and its memory, which the engine then collects. */
+  async dispose(): Promise<void> {
+    this.#model = null;
+  }
+}
+
+/** Path of the lid.176.ftz that comes with the package. */
+export function bundledModelFile(): string {
+  const entry = createRequire(import.meta.url).resolve("fasttext.wasm.js");
+  return fileURLToPath(new URL("../models/language-identification/assets/lid.176.ftz", pathToFileURL(entry)));
 }
 
 function labelsOf(model: WasmModel): readonly string[] {
@@ -109,33 +126,8 @@ function isAbort(cause: unknown): boolean {
   return cause instanceof Error && (cause.name === "RuntimeError" || cause instanceof RangeError); // of WebAssembly, of an ArrayBuffer
 }
 
-async function readModel(file: string): Promise<Buffer> {
-  const handle = await open(file).catch((cause: unknown) => {
-    const { code, message } = PolypacaError.from(cause);
-    if (code !== "NOT_FOUND") throw new PolypacaError(code, `${file}: ${message}`, { cause });
-    throw new PolypacaError("NOT_FOUND", `${file}: no such file. Give a fastText model, or leave --lid-model out for lid.176.ftz.`);
-  });
-  try {
-    const details = await handle.stat();
-    if (!details.isFile()) throw notReadable(file, "not a file");
-    const head = Buffer.alloc(headBytes);
-    const { bytesRead } = await handle.read(head, 0, headBytes, 0);
-    const fault = faultOfHead(head.subarray(0, bytesRead));
-    if (fault !== null) throw notReadable(file, fault);
-    if (details.size > maxModelBytes) throw tooLarge(file, details.size);
-    const bytes = await handle.readFile();
-    const wanted = fastTextLength(bytes);
-    if (bytes.length < wanted) {
-      const ofHow = wanted === Number.POSITIVE_INFINITY ? "" : ` of ${wanted}`;
-      throw notReadable(file, `cut off at ${bytes.length}${ofHow} bytes`);
-    }
-    return bytes;
-  } finally {
-    await handle.close();
-  }
-}
-
-function notReadable(file: string, what: string, cause?: unknown): PolypacaError {
+/** A file that is no usable classifier. */
+export function unreadableModel(file: string, what: string, cause?: unknown): PolypacaError {
   return new PolypacaError(
     "BAD_CHECKPOINT",
     `${file}: ${what}. A complete fastText classifier of languages (.bin or .ftz) was expected, such as lid.176.bin.`,
@@ -146,6 +138,6 @@ function notReadable(file: string, what: string, cause?: unknown): PolypacaError
 function tooLarge(file: string, bytes: number): PolypacaError {
   return new PolypacaError(
     "UNSUPPORTED",
-    `${file}: ${Math.round(bytes / 1e6)} MB are too much for fastText's WebAssembly build, which has 2 GiB of memory for about twice the model. Compress it with "fasttext quantize", or use lid.176.bin (126 MB).`,
+    `${file}: ${Math.round(bytes / 1e6)} MB were too much for fastText's WebAssembly build, which has 2 GiB of memory in all. Install native fastText (Debian, Ubuntu: apt-get install libfasttext-dev), then "npm run build", or compress the model with "fasttext quantize".`,
   );
 }

@@ -1,3 +1,4 @@
+import type { LanguageClassifier, LanguageScore } from "./classifier.js";
 import type { FastTextModel } from "./fasttext-model.js";
 import { comparableCode } from "./labels.js";
 
@@ -25,24 +26,47 @@ export interface Identification {
   readonly probability: number;
 }
 
-/** Labels asked for, the next number where no expected language is among them (0: all). One takes half the time of ten, and is nearly always enough. */
-const labelCounts = [1, 10, 0] as const;
-
 const nothing: Identification = { language: undecided, probability: 0 };
+
+/** Labels of models that say that a text is in no language, or in several (ISO 639-2; GlotLID has them). */
+const noLanguages: ReadonlySet<string> = new Set(["mis", "mul", "und", "zxx"]);
 
 /** The language that a text is written in. Line breaks count as spaces. */
 export function identifyLanguage(model: FastTextModel, text: string, options: IdentifyOptions = {}): Identification {
-  const { candidates = "all", minLetters = 4 } = options;
-  if (!hasLetters(text, minLetters)) return nothing;
-  const line = text.replaceAll(/[\s\0]+/g, " ").trim();
-  if (candidates === "all") return model.predict(line, 1)[0] ?? nothing;
-  const expected = new Set(candidates.map(comparableCode));
-  const isExpected = ({ language }: { readonly language: string }): boolean => expected.has(language);
-  for (const count of labelCounts) {
-    const found = model.predict(line, count).find(isExpected);
-    if (found !== undefined) return found;
-  }
-  return nothing;
+  const line = lineOf(text, options);
+  return line === null ? nothing : decided(model.likeliestOf(line, expectedOf(options)));
+}
+
+/**
+ * The same for many texts, in their order, with any model.
+ *
+ * @throws PolypacaError as {@link LanguageClassifier.likeliest} does
+ */
+export async function identifyLanguages(
+  classifier: LanguageClassifier,
+  texts: readonly string[],
+  options: IdentifyOptions = {},
+): Promise<readonly Identification[]> {
+  const lines = texts.map((text) => lineOf(text, options));
+  const found = await classifier.likeliest(
+    lines.filter((line) => line !== null),
+    expectedOf(options),
+  );
+  let next = 0;
+  return lines.map((line) => (line === null ? nothing : decided(found[next++] ?? null)));
+}
+
+function decided(found: LanguageScore | null): Identification {
+  return found === null || noLanguages.has(found.language) ? nothing : found;
+}
+
+function expectedOf({ candidates = "all" }: IdentifyOptions): ReadonlySet<string> | null {
+  return candidates === "all" ? null : new Set(candidates.map(comparableCode));
+}
+
+/** What fastText is given; null where the text says too little. */
+function lineOf(text: string, { minLetters = 4 }: IdentifyOptions): string | null {
+  return hasLetters(text, minLetters) ? text.replaceAll(/[\s\0]+/g, " ").trim() : null;
 }
 
 const letters = /\p{L}/gu;

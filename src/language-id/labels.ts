@@ -6,7 +6,16 @@ const wikipediaCodes: ReadonlyMap<string, string> = new Map([["als", "gsw"]]);
 /** Languages that the study's data do not tell apart: each of these is written where the code in front is expected. */
 const sameInTheStudy: ReadonlyMap<string, string> = new Map([
   ...["nb", "nn"].map((code) => [code, "no"] as const),
-  ...["yue", "wuu", "nan", "hak", "gan", "hsn", "cdo", "lzh"].map((code) => [code, "zh"] as const),
+  ...["yue", "wuu", "nan", "hak", "gan", "hsn", "cdo", "lzh", "cjy", "cpx", "czh", "czo", "csp", "mnp"].map(
+    (code) => [code, "zh"] as const,
+  ),
+]);
+
+/** Labels of OpenLID, NLLB's model and GlotLID that name the most spoken member of a language whose code is the other one. */
+const memberOf: ReadonlyMap<string, string> = new Map([
+  ["fuv", "ff"], // Nigerian Fulfulde: Fula
+  ["pbt", "ps"], // Southern Pashto
+  ["quy", "qu"], // Ayacucho Quechua
 ]);
 
 /**
@@ -18,7 +27,7 @@ export function comparableCode(code: string): string {
   let comparable = comparableCodes.get(code);
   if (comparable === undefined) {
     const canonical = canonicalCode(code);
-    comparable = sameInTheStudy.get(canonical) ?? canonical;
+    comparable = sameInTheStudy.get(canonical) ?? memberOf.get(canonical) ?? canonical;
     comparableCodes.set(code, comparable);
   }
   return comparable;

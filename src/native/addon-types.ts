@@ -228,6 +228,23 @@ export interface NativeTrainer {
   dispose(): Promise<void>;
 }
 
+/** Labels of several lines, each line's by falling probability, laid end to end: `counts` says how many a line has. */
+export interface LabelPredictions {
+  readonly counts: Int32Array; // [lines]
+  /** Indices into the model's labels. */
+  readonly labels: Int32Array;
+  /** exp(log(p + 1e-5)), as fastText gives them: slightly more than 1 is possible. */
+  readonly probabilities: Float32Array;
+}
+
+export interface NativeFastText {
+  /** As in the file: "__label__eng_Latn". */
+  readonly labels: readonly string[];
+  /** The `count` likeliest labels of each line, 0: all. */
+  predict(lines: readonly string[], count: number): Promise<LabelPredictions>;
+  dispose(): Promise<void>;
+}
+
 export interface CudaDevice {
   /** As in "cuda:0". */
   readonly index: number;
@@ -247,6 +264,8 @@ export interface MachineInfo {
   /** The oneDNN version this build was linked with; empty without it. */
   readonly onednn: string;
   readonly threads: number;
+  /** Whether this build has fastText, for models of language identification that its WebAssembly build cannot hold. */
+  readonly fastText: boolean;
   readonly memoryAvailable: number;
   readonly memoryTotal: number;
   /** What sets memoryAvailable: "free memory", "the cgroup's limit", "the address-space limit (ulimit -v)". */
@@ -301,6 +320,8 @@ export interface Addon {
   /** Loads weights from `sources`, or, with `seed`, initialises them as transformers does (normal, std initializerRange). */
   loadModel(spec: DecoderSpec, sources: readonly TensorSource[], options: ModelOptions): Promise<NativeModel>;
   initModel(spec: DecoderSpec, options: ModelOptions & { seed: number; initializerRange: number }): Promise<NativeModel>;
+  /** Loads a fastText classifier whose file was checked (src/language-id/fasttext-file.ts). */
+  loadFastText(file: string): Promise<NativeFastText>;
   planMemory(spec: DecoderSpec, lora: LoraOptions | null, model: ModelOptions, trainer: TrainerOptions): MemoryPlan;
   /**
    * Bytes of this process, and what it may still take: the least of free memory, the cgroup's limit and the address-space limit.

@@ -188,7 +188,7 @@ function barMarks(figure: Figure, condition: string, drawn: readonly Bar[], styl
   const name = classOf(condition);
   const present = drawn.filter(({ value }) => value !== null);
   const above = { x: "center", y: (bar: Bar) => bar.high ?? bar.value, text: () => "*", dy: -4, fontSize: 12, fontWeight: "bold" } as const;
-  const missing = { x: "center", y: () => figure.y.low, text: () => "–", dy: -5, fontWeight: "bold" } as const;
+  const onAxis = { x: "center", y: () => figure.y.low, dy: -5 } as const;
   return [
     Plot.rectY(present, { ...{ x1: "x1", x2: "x2", y1: () => 0, y2: "value", className: `bar-${name}` }, ...barPaint(figure, style) }),
     Plot.ruleX(present.filter(hasInterval), { ...{ x: "center", y1: "low", y2: "high", strokeWidth: 1, className: `whisker-${name}` } }),
@@ -198,7 +198,11 @@ function barMarks(figure: Figure, condition: string, drawn: readonly Bar[], styl
     ),
     Plot.text(
       drawn.filter(({ value }) => value === null),
-      { ...missing, className: `missing-${name}` },
+      { ...onAxis, text: () => "–", fontWeight: "bold", className: `missing-${name}` },
+    ),
+    Plot.text(
+      present.filter((bar) => bar.value === 0 && !bar.isIncomplete && !hasInterval(bar)), // a bar without height, which is not a missing one
+      { ...onAxis, text: () => "0", className: `zero-${name}` },
     ),
   ];
 }

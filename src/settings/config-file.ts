@@ -1,23 +1,25 @@
 /** Reads a `--config` file: YAML with strict keys, every complaint with file, line and column. */
 import { readFile } from "node:fs/promises";
-import { isMap, isScalar, LineCounter, type Node, parseDocument } from "yaml";
+import { isCollection, isMap, isScalar, LineCounter, type Node, parseDocument } from "yaml";
 import { PolypacaError } from "../errors.js";
 import type { CheckedSettings, SettingIssue } from "./check-settings.js";
 
 /**
  * Settings of a YAML file, none for an empty one; relative paths in it are relative to the working directory, as on the command line.
  *
+ * @param place what names the file in messages
  * @throws PolypacaError `NOT_FOUND` or `IO` where the file cannot be read, `BAD_CONFIG` with every error found in it
  */
 export async function readConfigFile<Settings extends object>(
   file: string,
   check: (input: unknown) => CheckedSettings<Settings>,
+  place = `--config ${file}`,
 ): Promise<Settings | Record<string, never>> {
   let text: string;
   try {
     text = await readFile(file, "utf8");
   } catch (cause) {
-    throw new PolypacaError(PolypacaError.from(cause).code, `--config ${file}: cannot be read (${(cause as Error).message}).`, { cause });
+    throw new PolypacaError(PolypacaError.from(cause).code, `${place}: cannot be read (${(cause as Error).message}).`, { cause });
   }
   return parseConfig(text, file, check);
 }
@@ -50,13 +52,20 @@ function describe(issue: SettingIssue): string {
   return issue.isUnknownName ? issue.message : `"${issue.path.join(".")}": ${issue.message}`;
 }
 
-/** Where in the text an issue is: at the key where the name is wrong, at the value where that is. */
+/** Where in the text an issue is: at the key where the name is wrong, at the value where that is; of what is missing, where it should be. */
 function offsetOf(root: Node, { path, isUnknownName }: SettingIssue): number {
-  if (!isMap(root)) return 0;
-  const pair = root.items.find((item) => isScalar(item.key) && String(item.key.value) === String(path[0]));
+  if (path.length === 0) return root.range?.[0] ?? 0;
+  const parent = path.length === 1 ? root : nodeAt(root, path.slice(0, -1));
+  if (parent === undefined) return offsetOf(root, { path: path.slice(0, -1), isUnknownName: false, message: "" });
+  const last = path.at(-1);
+  const pair = isMap(parent) ? parent.items.find((item) => isScalar(item.key) && String(item.key.value) === String(last)) : undefined;
   const key = isScalar(pair?.key) ? pair.key.range?.[0] : undefined;
-  const value = root.getIn(path, true) as Node | undefined;
-  return (isUnknownName ? key : (value?.range?.[0] ?? key)) ?? root.range?.[0] ?? 0;
+  const value = nodeAt(root, path)?.range?.[0];
+  return (isUnknownName ? key : (value ?? key)) ?? offsetOf(root, { path: path.slice(0, -1), isUnknownName: false, message: "" });
+}
+
+function nodeAt(root: Node, path: readonly PropertyKey[]): Node | undefined {
+  return isCollection(root) ? (root.getIn(path, true) as Node | undefined) : undefined;
 }
 
 function refuse(problems: readonly string[]): never {

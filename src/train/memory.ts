@@ -3,7 +3,7 @@ import { PolypacaError } from "../errors.js";
 import type { MemoryPlan } from "../native/addon-types.js";
 
 /** Beyond these a larger micro-batch brings no more speed. */
-const largestUseful = { cpu: 2048, cuda: 8192 } as const;
+export const largestUseful = { cpu: 2048, cuda: 8192 } as const;
 /** Default sizes are multiples of this. */
 const granularity = 64;
 

@@ -24,6 +24,7 @@ export function report(changes: Partial<BenchReport>): BenchReport {
       gemm: "portable",
       onednn: "",
       threads: 2,
+      fastText: false,
       memoryAvailable: 1,
       memoryTotal: 1,
       memoryLimitedBy: "free memory",

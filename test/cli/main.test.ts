@@ -26,6 +26,10 @@ describe("polypaca", () => {
     },
   );
 
+  it.each(["run", "status"])("experiment %s --help names --json and exits with 0", (command) => {
+    expect(runCli(["experiment", command, "--help"])).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("--json") });
+  });
+
   it("--version prints package.json's version", () => {
     expect(runCli(["--version"])).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
   });

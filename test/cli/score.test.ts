@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { ScoreReport } from "../../src/evaluate/score.js";
+import { sparseModel } from "../language-id/sparse-model.js";
 import { compile, runCli } from "./run-cli.js";
 
 const folder = mkdtempSync(join(tmpdir(), "polypaca-score-"));
@@ -133,6 +134,14 @@ describe("polypaca score refuses, before it loads anything,", () => {
     refused(with_(responsesFile, write("cut.jsonl", [judgements[0], '{"id": 2,'])), /^BAD_RECORD: .*cut\.jsonl line 2, /);
   });
 
+  it("malformed prompts, whose cell would look complete without them", () => {
+    const prompts = write("test_hi.jsonl", [{ id: 1, prompt: "a" }, '{"id": 2, "prompt": "b""}']);
+    refused(
+      with_(responsesFile, judgementsFile, "--prompts", prompts),
+      /^BAD_RECORD: .*test_hi\.jsonl line 2, column \d+: .*Correct it: scores are of all prompts\.\n$/,
+    );
+  });
+
   it("the same key twice, naming both lines", () => {
     refused(
       with_(write("twice.jsonl", [...responses, responses[0]]), judgementsFile),
@@ -162,7 +171,7 @@ describe("polypaca score refuses, before it loads anything,", () => {
 
   it("unknown languages", () => {
     refused(
-      with_(write("unknown.jsonl", [response(1, "qq", texts.en)]), judgementsFile),
+      with_(write("unknown.jsonl", [response(1, "qq", texts.en)]), write("of-unknown.jsonl", [judgement(1, "qq", 3)])),
       /^BAD_RECORD: .*unknown\.jsonl line 1, .*does not know the language "qq"/,
     );
   });
@@ -175,5 +184,16 @@ describe("polypaca score refuses, before it loads anything,", () => {
     refused(with_(responsesFile, judgementsFile, "--seen-langs", "English"), /^USAGE: --seen-langs English/);
     refused(with_(responsesFile, judgementsFile, "--format", "csv", "--json"), /^USAGE: .*--format.*--json/);
     refused(with_(responsesFile, judgementsFile, "--lid-model", responsesFile), /^BAD_CHECKPOINT: .*not a fastText model/);
+  });
+
+  it("a model that WebAssembly cannot hold where the addon is not there, with what it holds and what to install", async () => {
+    const model = await sparseModel(join(folder, "openlid.bin"), 1_200_000_000);
+    const args = ["score", ...with_(responsesFile, judgementsFile, "--lid-model", model)];
+    expect(runCli(args, { POLYPACA_ADDON: join(folder, "no-addon.node") })).toMatchObject({
+      ...{ exitCode: 2, stdout: "" },
+      stderr: expect.stringMatching(
+        /^UNSUPPORTED: .*openlid\.bin: has 1200 MB; fastText's WebAssembly build holds up to \d+ MB, and the native addon .* is not built.*fasttext quantize/,
+      ),
+    });
   });
 });

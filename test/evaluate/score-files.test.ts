@@ -19,10 +19,11 @@ async function scoreEchoes(languages: readonly string[], candidates: ScoreSettin
     "judgements.jsonl",
     rows(() => ({ judge: "j", rating: 3 })),
   );
-  return scoreFiles({
+  const { report } = await scoreFiles({
     ...{ responses: [responses], judgements: [judgements], prompts: [], language: null, system: null, lidModel: null, candidates },
     ...{ seenLanguages: ["en", "fr"], comparing: "none", resamples: 500, seed: 0 },
   });
+  return report;
 }
 
 describe("scoreFiles", () => {

@@ -6,6 +6,7 @@ import type { LanguageScore, ScoreReport } from "../../src/evaluate/score.js";
 import { scoresAsLatex, scoresAsText, writeScoreFiles } from "../../src/evaluate/score-files.js";
 import { comparisonsAsCsv, robustnessAsCsv, scoresAsCsv, scoreTables } from "../../src/evaluate/score-tables.js";
 import { escapeLatex, recordsAsCsv } from "../../src/evaluate/table.js";
+import { response } from "./rows.js";
 
 const cell: LanguageScore = {
   ...{ score: 112, scoreBeforeLanguageId: 118.5, prompts: 50, undecided: 0, incomplete: 0, consistency: 0.94, candidates: "all" },
@@ -175,9 +176,11 @@ describe("score tables", () => {
 
   it("go into a folder together, the report as JSON among them", async () => {
     const folder = join(mkdtempSync(join(tmpdir(), "polypaca-scores-")), "deep");
-    const paths = await writeScoreFiles(report, folder);
+    const responses = [response("a", "en", "1"), response("a", "en", "2", "?"), response("a", "en", "3", "fr: oui")];
+    const paths = await writeScoreFiles({ report, responses }, folder);
     expect(readdirSync(folder).sort()).toEqual([
       "comparisons.csv",
+      "languages.jsonl",
       "robustness.csv",
       "scores.csv",
       "scores.json",
@@ -186,6 +189,13 @@ describe("score tables", () => {
     ]);
     expect(JSON.parse(readFileSync(paths[0]!, "utf8"))).toEqual(report);
     expect(readFileSync(join(folder, "scores.txt"), "utf8")).toBe(`${scoresAsText(report)}\n`);
+    expect(readFileSync(join(folder, "languages.jsonl"), "utf8")).toBe(
+      [
+        '{"id":"1","language":"en","system":"a","detected":"en","probability":1,"match":true}\n',
+        '{"id":"2","language":"en","system":"a","detected":null,"probability":0,"match":false}\n',
+        '{"id":"3","language":"en","system":"a","detected":"fr","probability":1,"match":false}\n',
+      ].join(""),
+    );
   });
 });
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Comparison } from "../../src/evaluate/compare-systems.js";
+import { identifyResponses } from "../../src/evaluate/language-match.js";
 import { type ScoreInput, type ScoreReport, score } from "../../src/evaluate/score.js";
 import { identifier, inputOf, judgement, response, rowsOf } from "./rows.js";
 
@@ -201,12 +202,11 @@ describe("what score refuses, by file and line", () => {
     expect(refusal(inputOf([{ responses, judgements }]))).toMatch(/^no judgement belongs to a response: .*system "b".*system "a"/);
   });
 
-  it("languages that the identifier does not know", () => {
-    const rows = rowsOf("a", { en: "e3" });
+  it("languages that the identifier does not know", async () => {
     const strange = { ...response("a", "xx", "1"), place: at(4) };
-    expect(refusal(inputOf([{ ...rows, responses: [...rows.responses, strange] }]))).toMatch(
-      /^f\.jsonl line 4, .*first-word does not know the language "xx"/,
-    );
+    await expect(identifyResponses([...rowsOf("a", { en: "e3" }).responses, strange], identifier)).rejects.toMatchObject({
+      ...{ code: "BAD_RECORD", message: expect.stringMatching(/^f\.jsonl line 4, .*first-word does not know the language "xx"/) },
+    });
   });
 
   it("monolingual systems' rows in unseen languages", () => {

@@ -1,16 +1,22 @@
 import { existsSync } from "node:fs";
-import { copyFile, open, readFile, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { readAlpaca, readPrompts } from "../../src/data/index.js";
-import { FastTextModel, identifyLanguage, undecided } from "../../src/language-id/index.js";
+import {
+  bundledModelFile,
+  codeOfLabel,
+  FastTextModel,
+  identifyLanguage,
+  identifyLanguages,
+  type LanguageClassifier,
+  openClassifier,
+  undecided,
+} from "../../src/language-id/index.js";
+import { whyNoNativeFastText } from "../../src/native/fasttext.js";
 import { realDataDir, sampleDir, temporaryFolder } from "../data/data-folder.js";
+import { sparseModel } from "./sparse-model.js";
 
-const bundled = join(
-  dirname(createRequire(import.meta.url).resolve("fasttext.wasm.js")),
-  "../models/language-identification/assets/lid.176.ftz",
-);
 const sampleLanguages = ["bg", "cs", "de", "en", "es", "fi", "fr", "ru", "zh"];
 const testLanguages = ["bg", "bn", "cs", "en", "es", "fi", "fr", "hi", "no", "ru", "zh"];
 
@@ -94,13 +100,28 @@ describe("identifyLanguage", () => {
   });
 });
 
-describe("FastTextModel.load", () => {
-  const load = (file: string): Promise<FastTextModel> => FastTextModel.load(file);
+describe("identifyLanguages", () => {
+  const texts = ["Der Hund schläft heute im Garten.", "42", "Kasvit tarvitsevat vettä\nelääkseen.", "", "Dette er en setning."];
 
+  it("finds for each text what identifyLanguage finds", async () => {
+    for (const options of [{}, { candidates: ["de", "nb", "hi"] }, { candidates: ["tlh"] }, { minLetters: 30 }]) {
+      expect(await identifyLanguages(model, texts, options)).toEqual(texts.map((text) => identifyLanguage(model, text, options)));
+    }
+  });
+
+  it("takes labels that name no language for undecided", async () => {
+    const likeliest = async (lines: readonly string[]) =>
+      lines.map(() => ({ language: codeOfLabel("__label__zxx_Zzzz"), probability: 0.9 }));
+    const classifier: LanguageClassifier = { name: "m", languages: ["zxx"], likeliest, dispose: async () => {} };
+    expect(await identifyLanguages(classifier, ["lorem ipsum"])).toEqual([{ language: undecided, probability: 0 }]);
+  });
+});
+
+describe("openClassifier", () => {
   it("reads any fastText model by its path, whatever characters are in it", async () => {
     const file = join(await temporaryFolder(), "ein Modell #1 %20.ftz");
-    await copyFile(bundled, file);
-    const copy = await load(file);
+    await copyFile(bundledModelFile(), file);
+    const copy = await openClassifier(file);
     expect(copy.name).toBe("ein Modell #1 %20.ftz");
     expect(copy.languages).toEqual(model.languages);
     expect(copy.languages).toEqual(expect.arrayContaining(["bg", "bn", "cs", "en", "no", "zh"]));
@@ -114,8 +135,15 @@ describe("FastTextModel.load", () => {
     expect(model.predict("Dette er en setning.", 3)).toEqual(all.slice(0, 3));
   });
 
+  it("refuses to predict once disposed of", async () => {
+    const classifier = await openClassifier(null);
+    await classifier.dispose();
+    await classifier.dispose();
+    await expect(classifier.likeliest(["text"], null)).rejects.toMatchObject({ code: "DISPOSED" });
+  });
+
   it("refuses a file that is not there", async () => {
-    await expect(load("no-such-model.bin")).rejects.toMatchObject({
+    await expect(openClassifier("no-such-model.bin")).rejects.toMatchObject({
       code: "NOT_FOUND",
       message: expect.stringContaining("no-such-model.bin: no such file"),
     });
@@ -130,9 +158,9 @@ describe("FastTextModel.load", () => {
       [header({ modelName: 2 }), /word vectors/],
     ] as const) {
       await writeFile(file, content);
-      await expect(load(file)).rejects.toMatchObject({ code: "BAD_CHECKPOINT", message: expect.stringMatching(message) });
+      await expect(openClassifier(file)).rejects.toMatchObject({ code: "BAD_CHECKPOINT", message: expect.stringMatching(message) });
     }
-    await expect(load(folder)).rejects.toMatchObject({
+    await expect(openClassifier(folder)).rejects.toMatchObject({
       code: expect.stringMatching(/BAD_CHECKPOINT|IO/),
       message: expect.stringContaining(folder),
     });
@@ -140,23 +168,23 @@ describe("FastTextModel.load", () => {
 
   it("refuses a model that is cut off", async () => {
     const file = join(await temporaryFolder(), "cut.ftz");
-    await writeFile(file, (await readFile(bundled)).subarray(0, 400_000));
-    await expect(load(file)).rejects.toMatchObject({
+    await writeFile(file, (await readFile(bundledModelFile())).subarray(0, 400_000));
+    await expect(openClassifier(file)).rejects.toMatchObject({
       code: "BAD_CHECKPOINT",
       message: expect.stringMatching(/cut off at 400000.*complete/),
     });
   });
 
-  it("refuses a model that WebAssembly cannot hold, before it reads it", async () => {
-    const file = join(await temporaryFolder(), "openlid.bin");
-    await writeFile(file, header({ modelName: 3 }));
-    const handle = await open(file, "r+");
-    await handle.truncate(3_000_000_000); // a hole: takes no space on the disk
-    await handle.close();
-    await expect(load(file)).rejects.toMatchObject({
-      code: "UNSUPPORTED",
-      message: expect.stringMatching(/3000 MB are too much.*quantize/),
-    });
+  it("gives the same of a model that is too large for a moment's loading, in the addon where that has fastText", async () => {
+    const classifier = await openClassifier(await sparseModel(join(await temporaryFolder(), "large.bin"), 160_000_000));
+    expect(classifier.constructor.name).toBe(whyNoNativeFastText() === null ? "NativeClassifier" : "FastTextModel");
+    expect(classifier.languages).toEqual(["en"]);
+    expect(await classifier.likeliest(["any text", "other"], null)).toEqual([
+      { language: "en", probability: 1 },
+      { language: "en", probability: 1 },
+    ]);
+    expect(await classifier.likeliest(["any text"], new Set(["fi"]))).toEqual([null]);
+    await classifier.dispose();
   });
 });
 

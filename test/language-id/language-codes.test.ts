@@ -83,6 +83,48 @@ describe("comparable codes", () => {
     ["__label__als", "gsw"], // lid.176: the Alemannic Wikipedia
     ["__label__als_Latn", "sq"], // OpenLID: Tosk Albanian
     ["__label__sh", "sh"],
+    // OpenLID's and NLLB's labels, where ISO 639-3 has a member of a language with a two-letter code
+    ...[
+      ["azj_Latn", "az"],
+      ["ayr_Latn", "ay"],
+      ["est_Latn", "et"],
+      ["fuv_Latn", "ff"],
+      ["gaz_Latn", "om"],
+      ["khk_Cyrl", "mn"],
+    ],
+    ...[
+      ["kmr_Latn", "ku"],
+      ["knc_Arab", "kr"],
+      ["lvs_Latn", "lv"],
+      ["npi_Deva", "ne"],
+      ["ory_Orya", "or"],
+      ["pbt_Arab", "ps"],
+    ],
+    ...[
+      ["pes_Arab", "fa"],
+      ["plt_Latn", "mg"],
+      ["quy_Latn", "qu"],
+      ["uzn_Latn", "uz"],
+      ["ydd_Hebr", "yi"],
+      ["zsm_Latn", "ms"],
+    ],
+    ...[
+      ["nno_Latn", "no"],
+      ["hin_Deva", "hi"],
+      ["bul_Cyrl", "bg"],
+      ["spa_Latn", "es"],
+      ["rus_Cyrl", "ru"],
+      ["eng_Latn", "en"],
+    ],
+    // GlotLID's
+    ...[
+      ["cmn_Hani", "zh"],
+      ["ekk_Latn", "et"],
+      ["cjy_Hani", "zh"],
+      ["nor_Latn", "no"],
+      ["und_Arab", "und"],
+      ["zxx_Zxxx", "zxx"],
+    ],
   ])("of the label %s is %s", (label, code) => {
     expect(codeOfLabel(label)).toBe(code);
   });

@@ -275,6 +275,34 @@ describe("places in a running batch", () => {
     });
   });
 
+  it.each<Partial<SequenceOptions>>([
+    ...[{ topP: 0 }, { topP: 1e-60 }, { topP: 1.5 }, { temperature: -1 }, { temperature: Number.NaN }, { topK: -1 }, { seed: 2 ** 60 }],
+    ...[{ repetitionPenalty: 0 }, { repetitionPenalty: 1e60 }, { maxNewTokens: 0 }, { minNewTokens: 0.5 }, { noRepeatNgramSize: -1 }],
+  ])("are not had with %j, and the others do not notice", async (wrong) => {
+    await withBatch(model, 2, async (batch) => {
+      const good = all(batch.decode(prompt(family, 4, 0), greedy));
+      const refusal = { code: "INVALID_ARGUMENT", message: expect.stringContaining(Object.keys(wrong)[0]!) };
+      await expect(all(batch.decode(prompt(family, 4, 1), { ...greedy, ...wrong }))).rejects.toMatchObject(refusal);
+      expect(await good).toHaveLength(12);
+    });
+  });
+
+  it("are given back by a signal before a token comes", async () => {
+    await withBatch(model, 1, async (batch) => {
+      const first = batch.decode(prompt(family, 4, 0), { ...greedy, maxNewTokens: 50 });
+      await first.next();
+      const controller = new AbortController();
+      const waiting = batch.decode(prompt(family, 4, 1), greedy, controller.signal).next();
+      expect([batch.running, batch.waiting]).toEqual([1, 1]);
+      controller.abort();
+      await expect(waiting).rejects.toMatchObject({ code: "CANCELLED" });
+      expect([batch.running, batch.waiting]).toEqual([1, 0]);
+      expect(await all(first)).toHaveLength(49);
+      await expect(batch.decode(prompt(family, 4, 1), greedy, controller.signal).next()).rejects.toMatchObject({ code: "CANCELLED" });
+      expect([batch.running, batch.waiting]).toEqual([0, 0]);
+    });
+  });
+
   it("are not taken by a reader that leaves while it waits", async () => {
     await withBatch(model, 1, async (batch) => {
       const first = all(batch.decode(prompt(family, 4, 0), { ...greedy, maxNewTokens: 30 }));

@@ -139,6 +139,18 @@ describe("a figure of bars", () => {
     expect(panel!.bars.multilingual![0]!.x).toBeCloseTo(left(0, 1), 1);
   });
 
+  it("labels a score of zero, whose bar has no height", () => {
+    const ticks = [{ at: 0, label: "Tiny" }];
+    const series = [
+      { condition: "english", points: [point(0, 0)] },
+      { condition: "multilingual", points: [point(0, 30)] },
+    ];
+    const [panel] = readPicture(drawFigure({ ...bars, panels: [{ title: "", ticks, series }] })).panels;
+    expect(panel!.marks["zero-english"]).toHaveLength(1);
+    expect(panel!.marks["zero-multilingual"] ?? []).toEqual([]);
+    expect(panel!.marks["missing-english"] ?? []).toEqual([]);
+  });
+
   it("tells a missing score from zero and marks an incomplete one", () => {
     const picture = readPicture(drawFigure(bars));
     const [panel] = picture.panels;

@@ -24,6 +24,8 @@ export interface ReadPanel {
   readonly whiskers: Readonly<Record<string, readonly (readonly [top: number, bottom: number])[]>>;
   readonly xTicks: readonly string[];
   readonly yTicks: readonly string[];
+  /** Each tick's label and height, in units of the panel. */
+  readonly yAxis: readonly (readonly [label: string, y: number])[];
 }
 
 export interface ReadPicture {
@@ -75,10 +77,14 @@ function readPanel(panel: Node): ReadPanel {
     else if (kind === "whisker" && children.length > 0) whiskers[condition.join("-")] = children.map(endsOf);
     else if (/^(point|incomplete|zero|missing)-/.test(name)) marks[name] = children.map((mark) => placeOf(mark, dx));
   }
+  const labels = (axis: string): Node[] => [...panel.querySelectorAll(`[aria-label="${axis}-axis tick label"] text`)];
   const ticks = (axis: string): string[] =>
-    [...panel.querySelectorAll(`[aria-label="${axis}-axis tick label"] text`)].map(({ textContent }) => textContent).filter(Boolean);
+    labels(axis)
+      .map(({ textContent }) => textContent)
+      .filter(Boolean);
+  const yAxis = labels("y").map((label) => [label.textContent, translation(label)[1]] as const);
   const [title] = [...panel.querySelectorAll("text.panel-title")].map(({ textContent }) => textContent);
-  return { title: title!, lines, marks, bars, whiskers, xTicks: ticks("x"), yTicks: ticks("y") };
+  return { title: title!, lines, marks, bars, whiskers, xTicks: ticks("x"), yTicks: ticks("y"), yAxis };
 }
 
 function translation(node: Node): Position {

@@ -1,5 +1,5 @@
-/** Score reports that `score` makes of invented responses: a response is "<language>: ...", so that the identifier is a line of code. */
-import type { LanguageIdentifier } from "../../src/evaluate/language-match.js";
+/** Score reports that `score` makes of invented responses: a response is "<language>: ...", which is what it is found to be in. */
+import type { LanguageRule } from "../../src/evaluate/language-match.js";
 import { type ScoreReport, score } from "../../src/evaluate/score.js";
 import { inputOf, type Rows, response } from "../evaluate/rows.js";
 
@@ -13,18 +13,13 @@ export interface SyntheticSystem {
   readonly cells: Readonly<Record<string, readonly string[]>>;
 }
 
-const languages = ["bg", "bn", "en", "es", "fr", "no", "ru", "zh"];
-
-const identifier: LanguageIdentifier = {
-  ...{ model: "first-word", candidates: "all", languages: new Set(languages) },
-  identify: (text) => ({ language: /^([a-z]{2}):/.exec(text)?.[1] ?? null }),
-};
+const rule: LanguageRule = { model: "first-word", candidates: "all" };
 
 export const seenLanguages = ["bg", "en", "es", "fr", "ru", "zh"];
 
 export function reportOf(systems: readonly SyntheticSystem[], resamples = 100): ScoreReport {
   const rows = systems.map((system): Rows => rowsOf(system));
-  return score(inputOf(rows, { seenLanguages, resamples }), identifier);
+  return score(inputOf(rows, { seenLanguages, resamples }), rule);
 }
 
 function rowsOf({

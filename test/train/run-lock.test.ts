@@ -1,9 +1,10 @@
 /** Locks between real processes: a child takes the lock of a run folder, and lives, dies or leaves it. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { staleSeconds } from "../../src/checkpoint/folder-lock.js";
 import { type LockHolder, lockFileName, lockRun } from "../../src/train/run-lock.js";
 import { compile } from "../cli/run-cli.js";
 
@@ -74,7 +75,7 @@ describe("a run folder that a living process has locked", () => {
 
   it("is given to one of many that want it at once", async () => {
     const folder = join(base, "race");
-    writeHolder(folder, { pid: 2 ** 30, host: hostname(), since: "2020-01-01T00:00:00.000Z", processStart: "1" });
+    writeHolder(folder, { pid: 2 ** 30, host: hostname(), since: "2020-01-01T00:00:00.000Z", processStart: "1", heartbeatSeconds: null });
     const wanting = Array.from({ length: 6 }, () => lockingProcess(folder, stay).catch(() => null));
     const children = (await Promise.all(wanting)).filter((child) => child !== null);
     expect(children.map((child) => child.pid)).toEqual([holderIn(folder).pid]);
@@ -98,7 +99,13 @@ describe("the lock of a process that is gone", () => {
 
   it("is taken over where another process has its number now", () => {
     const folder = join(base, "reused");
-    writeHolder(folder, { pid: process.pid, host: hostname(), since: "2020-01-01T00:00:00.000Z", processStart: "1" });
+    writeHolder(folder, {
+      pid: process.pid,
+      host: hostname(),
+      since: "2020-01-01T00:00:00.000Z",
+      processStart: "1",
+      heartbeatSeconds: null,
+    });
     const takesOver = existsSync("/proc/self/stat"); // elsewhere a start time is not known, and the number decides
     if (!takesOver) return expect(() => lockRun(folder, now)).toThrow(/RUN_LOCKED|has been training/);
     const lock = lockRun(folder, now);
@@ -126,7 +133,7 @@ describe("the lock of a process that is gone", () => {
 describe("a lock that cannot be judged", () => {
   it("from another host is refused, naming both hosts and the file to delete", () => {
     const folder = join(base, "foreign");
-    writeHolder(folder, { pid: 1, host: "node-17", since: "2025-01-01T00:00:00.000Z", processStart: "5" });
+    writeHolder(folder, { pid: 1, host: "node-17", since: "2025-01-01T00:00:00.000Z", processStart: "5", heartbeatSeconds: null });
     const message = new RegExp(`process 1 on node-17 .*since 2025-01-01.*This machine is ${hostname()} .*delete ${folder}/${lockFileName}`);
     expect(() => lockRun(folder, now)).toThrow(expect.objectContaining({ code: "RUN_LOCKED", message: expect.stringMatching(message) }));
     expect(holderIn(folder).host).toBe("node-17");
@@ -140,11 +147,43 @@ describe("a lock that cannot be judged", () => {
   });
 });
 
+describe("the lock of a process on another host", () => {
+  /** Its last heartbeat was `age` seconds before `now`. */
+  function foreignLock(name: string, age: number): string {
+    const folder = join(base, name);
+    writeHolder(folder, { pid: 7, host: "node-17", since: "2025-01-01T00:00:00.000Z", processStart: "5", heartbeatSeconds: 15 });
+    const time = new Date(now - 1000 * age);
+    utimesSync(join(folder, lockFileName), time, time);
+    return folder;
+  }
+
+  it("is refused while its heartbeat is fresh, and says how long to wait", () => {
+    const folder = foreignLock("beating", staleSeconds - 1);
+    expect(() => lockRun(folder, now)).toThrow(/process 7 on node-17 .*not renewed for 5 minutes/);
+    expect(holderIn(folder).host).toBe("node-17");
+  });
+
+  it("is taken over when its heartbeat has stopped", () => {
+    const folder = foreignLock("silent", staleSeconds);
+    const lock = lockRun(folder, now);
+    expect(lock.takenOverFrom).toMatchObject({ pid: 7, host: "node-17" });
+    expect(holderIn(folder)).toMatchObject({ pid: process.pid, host: hostname(), heartbeatSeconds: 15 });
+    lock.release();
+  });
+
+  it("is not taken over however old it is where it has no heartbeat", () => {
+    const folder = foreignLock("old-form", 1e6);
+    writeHolder(folder, { pid: 7, host: "node-17", since: "2025-01-01T00:00:00.000Z", processStart: "5", heartbeatSeconds: null });
+    utimesSync(join(folder, lockFileName), new Date(0), new Date(0));
+    expect(() => lockRun(folder, now)).toThrow(/delete/);
+  });
+});
+
 describe("release", () => {
   it("leaves a lock alone that is another's by now, and may be called again", () => {
     const folder = join(base, "lost");
     const lock = lockRun(folder, now);
-    writeHolder(folder, { pid: 1, host: "node-17", since: "2025-01-01T00:00:00.000Z", processStart: null });
+    writeHolder(folder, { pid: 1, host: "node-17", since: "2025-01-01T00:00:00.000Z", processStart: null, heartbeatSeconds: null });
     lock.release();
     lock.release();
     expect(holderIn(folder).host).toBe("node-17");

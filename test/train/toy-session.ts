@@ -64,7 +64,17 @@ export function toyRecord(settings: SomeSettings = {}): RunRecord {
     tokenizer: "t",
     template: { prompt_input: "{instruction}{input}>", prompt_no_input: "{instruction}>", response_split: ">" },
     machine: {
-      ...{ isa: "avx2", bf16Dot: false, amxBf16: false, gemm: "portable", onednn: "", threads: 2, memoryAvailable: 1, memoryTotal: 1 },
+      ...{
+        isa: "avx2",
+        bf16Dot: false,
+        amxBf16: false,
+        gemm: "portable",
+        onednn: "",
+        threads: 2,
+        fastText: false,
+        memoryAvailable: 1,
+        memoryTotal: 1,
+      },
       ...{ memoryLimitedBy: "free memory", cuda: "not built", cudaDevices: [], cudaEmulator: false, host: "h", node: "v20" },
     },
     memory: { weights: 1, gradients: 1, optimizer: 1, activations: 1, head: 1, scratch: 1, total: 6 },

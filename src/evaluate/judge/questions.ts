@@ -33,7 +33,8 @@ export interface Questions {
 /** @throws PolypacaError as `readResponses` and `readPrompts`; `BAD_DATA` listing responses whose instruction nothing says */
 export async function readQuestions(settings: JudgeSettings): Promise<Questions> {
   const { language, system, repeat } = settings;
-  const { prompts } = settings.prompts.length > 0 ? await readPrompts(settings.prompts, { language }) : { prompts: [] };
+  const { prompts } =
+    settings.prompts.length > 0 ? await readPrompts(settings.prompts, { language, mend: "Correct it." }) : { prompts: [] };
   const responses = await readResponses(settings.responses, { language, system, prompts });
   const pairs = pairsOf(responses, prompts);
   const rows: JudgementRow[] = [];
