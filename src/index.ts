@@ -50,14 +50,14 @@ export type { Job, JobKind } from "./experiment/job.js";
 export type { JobState } from "./experiment/job-folder.js";
 export { type JobStanding, readStandings, type Standing } from "./experiment/job-status.js";
 export {
+  type ExperimentJob,
+  type ExperimentPlan,
   type ExperimentRecord,
-  type GridPlan,
   jobsFolderOf,
-  type PlanJob,
-  planGrid,
+  planExperiment,
   prepareExperiment,
   readExperiment,
-} from "./experiment/plan-grid.js";
+} from "./experiment/plan-experiment.js";
 export { type ExperimentEnvironment, type ExperimentSummary, runExperiment } from "./experiment/run-experiment.js";
 export { type JobEnvironment, type JobOutcome, runJob } from "./experiment/run-job.js";
 export { type Lane, localLanes } from "./experiment/slots.js";

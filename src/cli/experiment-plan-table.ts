@@ -1,11 +1,11 @@
 /** `experiment run`: the plan as text. */
 import { jobKinds } from "../experiment/job.js";
 import type { Standing } from "../experiment/job-status.js";
-import type { GridPlan, PlanJob, PlanSystem } from "../experiment/plan-grid.js";
+import type { ExperimentJob, ExperimentPlan, PlanSystem } from "../experiment/plan-experiment.js";
 import { alignedRows } from "./aligned-rows.js";
 import { formatBytes } from "./output.js";
 
-export function describePlan({ out, record, missing, notes }: GridPlan, counts: Readonly<Record<Standing, number>>): string {
+export function describePlan({ out, record, missing, notes }: ExperimentPlan, counts: Readonly<Record<Standing, number>>): string {
   const { jobs, systems } = record;
   const numbers = jobKinds.map((kind) => [kind, jobs.filter((job) => job.kind === kind).length] as const);
   const kinds = numbers.filter(([, number]) => number > 0).map(([kind, number]) => `${number} ${kind}`);
@@ -47,7 +47,7 @@ function describeCounts({ done, ...others }: Readonly<Record<Standing, number>>)
 }
 
 /** What each system's training costs; a run that several systems share is counted with each. */
-function systemRows(systems: readonly PlanSystem[], jobs: readonly PlanJob[]): string[][] {
+function systemRows(systems: readonly PlanSystem[], jobs: readonly ExperimentJob[]): string[][] {
   const costs = new Map(jobs.map(({ folder, cost }) => [folder, cost.training]));
   const rows = systems.map(({ name, runs }) => {
     const of = runs.flatMap((run) => costs.get(run) ?? []);

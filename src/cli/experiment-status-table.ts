@@ -1,7 +1,7 @@
 /** `experiment status`: how jobs stand, as data and as text. */
 import type { JobProgress, JobState } from "../experiment/job-folder.js";
 import type { Standing } from "../experiment/job-status.js";
-import type { ExperimentRecord } from "../experiment/plan-grid.js";
+import type { ExperimentRecord } from "../experiment/plan-experiment.js";
 import { formatDuration } from "../train/progress.js";
 import { alignedRows } from "./aligned-rows.js";
 
@@ -32,7 +32,7 @@ export interface StatusJob {
 export async function statusReport(out: string, record: ExperimentRecord, now: number): Promise<StatusReport> {
   const [{ countStandings, readStandings }, { jobsFolderOf, unusedFolders }] = await Promise.all([
     import("../experiment/job-status.js"),
-    import("../experiment/plan-grid.js"),
+    import("../experiment/plan-experiment.js"),
   ]);
   const rows = readStandings(jobsFolderOf(out, record), record.jobs, now);
   const jobs = rows.map(({ job, standing, state }): StatusJob => {

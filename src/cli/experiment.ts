@@ -71,13 +71,13 @@ function registerRun(experiment: Command): void {
 }
 
 async function planFor(grid: Grid, bench: string | undefined, signal: AbortSignal) {
-  const [{ planGrid }, { readMeasuredRates }, { loadAddon }, { openProgress }] = await Promise.all([
-    import("../experiment/plan-grid.js"),
+  const [{ planExperiment }, { readMeasuredRates }, { loadAddon }, { openProgress }] = await Promise.all([
+    import("../experiment/plan-experiment.js"),
     import("../experiment/measured-rates.js"),
     import("../native/load.js"),
     import("../train/progress.js"),
   ]);
-  return await planGrid(grid, await version(), {
+  return await planExperiment(grid, await version(), {
     ...{
       addon: loadAddon(),
       signal,
@@ -168,7 +168,7 @@ function registerStatus(experiment: Command): void {
     .option("--once", "print the table once, also on a terminal")
     .option("--json", "print the result as JSON")
     .action(async (place: string, { once, json, out }: StatusFlags) => {
-      const [{ readExperiment }, folder] = await Promise.all([import("../experiment/plan-grid.js"), experimentFolder(place, out)]);
+      const [{ readExperiment }, folder] = await Promise.all([import("../experiment/plan-experiment.js"), experimentFolder(place, out)]);
       const look = async () => await statusReport(folder, await readExperiment(folder), Date.now());
       const isLive = json !== true && once !== true && process.stdout.isTTY === true;
       if (!isLive) {

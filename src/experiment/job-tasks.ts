@@ -207,12 +207,13 @@ async function runScore(task: Task<"score">): Promise<unknown> {
     else await writeUniformJudgements(responses, judgements);
   }
   if (!isJudged) environment.note("no judge is configured: each response counts 1, so scores are the responses in the prompt's language");
-  const report = await scoreFiles({
+  const scored = await scoreFiles({
     ...{ responses: systems.map((label) => fileOf(outputs.score.responses, label)), prompts: task.inputs("prompts") },
     ...{ judgements: systems.map((label) => fileOf(outputs.score.judgements, label)), lidModel: task.optionalInput("lidModel") },
     ...{ language: null, system: null, candidates, seenLanguages, comparing, resamples, seed },
   });
-  await writeScoreFiles(report, folder.output(outputs.score.scores));
+  const { report } = scored;
+  await writeScoreFiles(scored, folder.output(outputs.score.scores));
   const likelihoods = await Promise.all(systems.map(({ system }) => readLikelihoods(system, task.inputs(`likelihood:${system}`))));
   if (likelihoods.some(({ languages }) => Object.keys(languages).length > 0))
     await writeLikelihoods(likelihoods, folder.output(outputs.score.scores));

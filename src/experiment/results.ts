@@ -3,7 +3,7 @@ import { readlink, rename, rm, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { temporaryPrefix, writingError } from "../checkpoint/atomic.js";
 import { outputs } from "./outputs.js";
-import { type ExperimentRecord, jobsFolderOf } from "./plan-grid.js";
+import { type ExperimentRecord, jobsFolderOf } from "./plan-experiment.js";
 
 /** Paths in the experiment's folder. */
 export interface Results {

@@ -7,7 +7,7 @@ import type { Progress } from "../train/progress.js";
 import { JobFolder, type JobState, jobLock } from "./job-folder.js";
 import { countStandings, type JobStanding, readStanding, type Standing } from "./job-status.js";
 import { launchProcess, type Program } from "./local-launcher.js";
-import { type GridPlan, jobsFolderOf, type PlanJob, prepareExperiment } from "./plan-grid.js";
+import { type ExperimentJob, type ExperimentPlan, jobsFolderOf, prepareExperiment } from "./plan-experiment.js";
 import { linkResults, type Results } from "./results.js";
 import { type RunnerSettings, runJobs } from "./runner.js";
 import { type Lane, SlotPool } from "./slots.js";
@@ -48,7 +48,7 @@ export interface ExperimentSummary {
  * @throws PolypacaError `NOT_FOUND` where an input is missing; `CANCELLED` when `environment.signal` aborts, after all jobs were stopped
  */
 export async function runExperiment(
-  plan: GridPlan,
+  plan: ExperimentPlan,
   lanes: readonly Lane[],
   settings: RunnerSettings,
   environment: ExperimentEnvironment,
@@ -57,7 +57,7 @@ export async function runExperiment(
   const { out } = plan;
   const { jobs } = plan.record;
   const jobsFolder = jobsFolderOf(out, plan.record);
-  const folderOf = (job: PlanJob): JobFolder => new JobFolder(join(jobsFolder, job.folder));
+  const folderOf = (job: ExperimentJob): JobFolder => new JobFolder(join(jobsFolder, job.folder));
   const progress = environment.openProgress({ label: "jobs", start: countDone(jobs, folderOf), total: jobs.length });
   try {
     const rows = await runJobs(jobs, new SlotPool(lanes), settings, {
@@ -75,7 +75,7 @@ export async function runExperiment(
   }
 }
 
-function countDone(jobs: readonly PlanJob[], folderOf: (job: PlanJob) => JobFolder): number {
+function countDone(jobs: readonly ExperimentJob[], folderOf: (job: ExperimentJob) => JobFolder): number {
   return jobs.filter((job) => folderOf(job).state()?.status === "done").length;
 }
 
@@ -84,7 +84,7 @@ function describeEnd(state: JobState | null): string {
   return state.error === null ? `, ${Math.round(state.seconds)} s` : `: ${state.error.code}: ${state.error.message.split("\n")[0]}`;
 }
 
-function describeRunning(rows: readonly JobStanding<PlanJob>[]): string {
+function describeRunning(rows: readonly JobStanding<ExperimentJob>[]): string {
   const { running, failed, blocked } = countStandings(rows);
   return [`${running} running`, ...(failed > 0 ? [`${failed} failed`] : []), ...(blocked > 0 ? [`${blocked} blocked`] : [])].join(", ");
 }
@@ -113,9 +113,9 @@ async function writeOff(folder: JobFolder, reason: string, now: () => number): P
 }
 
 async function summarize(
-  { out, record }: GridPlan,
-  rows: readonly JobStanding<PlanJob>[],
-  folderOf: (job: PlanJob) => JobFolder,
+  { out, record }: ExperimentPlan,
+  rows: readonly JobStanding<ExperimentJob>[],
+  folderOf: (job: ExperimentJob) => JobFolder,
   { signal }: ExperimentEnvironment,
 ): Promise<ExperimentSummary> {
   const jobs = countStandings(rows);

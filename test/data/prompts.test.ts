@@ -7,7 +7,9 @@ describe("a malformed prompt", () => {
 
   it("is refused with the advice to skip it by a command that can, and to correct it by others", async () => {
     const file = await dataFile("test_hi.jsonl", content);
-    await expect(readPrompts([file], { mend: "Correct it." })).rejects.toThrow(/line 2, column 24: .*a second closing quote.*\. Correct it\.$/);
+    await expect(readPrompts([file], { mend: "Correct it." })).rejects.toThrow(
+      /line 2, column 24: .*a second closing quote.*\. Correct it\.$/,
+    );
     await expect(readPrompts([file], { skipBadRecords: false })).rejects.toThrow(/or pass --skip-bad-records/);
   });
 });

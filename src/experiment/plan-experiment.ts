@@ -14,7 +14,7 @@ import { prepareJobFolder } from "./job-folder.js";
 export const experimentFileName = "experiment.json";
 
 /** A job in experiment.json. */
-export interface PlanJob {
+export interface ExperimentJob {
   readonly folder: string;
   readonly kind: JobKind;
   readonly name: string;
@@ -39,10 +39,10 @@ export interface ExperimentRecord {
   readonly jobsDir: string;
   readonly systems: readonly PlanSystem[];
   /** A job comes after those it depends on. */
-  readonly jobs: readonly PlanJob[];
+  readonly jobs: readonly ExperimentJob[];
 }
 
-export interface GridPlan {
+export interface ExperimentPlan {
   readonly out: string;
   readonly record: ExperimentRecord;
   readonly identified: readonly IdentifiedJob[];
@@ -55,12 +55,12 @@ export interface GridPlan {
  *
  * @throws PolypacaError as {@link expandGrid}, {@link identifyJobs} and {@link costGrid} do
  */
-export async function planGrid(grid: Grid, version: string, environment: CostEnvironment): Promise<GridPlan> {
+export async function planExperiment(grid: Grid, version: string, environment: CostEnvironment): Promise<ExperimentPlan> {
   const { jobs, systems } = expandGrid(grid);
   const { jobs: identified, missing } = await identifyJobs(jobs);
   const { jobs: costs, notes } = await costGrid(grid, jobs, environment);
   const folderOf = foldersByKey(identified);
-  const planned = identified.map(({ job, hash, folder, dependsOn }): PlanJob => {
+  const planned = identified.map(({ job, hash, folder, dependsOn }): ExperimentJob => {
     const cost = costs.get(job.key)!;
     return { folder, kind: job.kind, name: job.name, hash, dependsOn, cost, memoryBytes: cost.memoryBytes };
   });
@@ -85,7 +85,7 @@ function foldersByKey(identified: readonly IdentifiedJob[]): ReadonlyMap<string,
  *
  * @throws PolypacaError `NOT_FOUND` where an input is missing; `IO`, `DISK_FULL`
  */
-export async function prepareExperiment({ out, record, identified, missing }: GridPlan): Promise<void> {
+export async function prepareExperiment({ out, record, identified, missing }: ExperimentPlan): Promise<void> {
   if (missing.length > 0)
     throw new PolypacaError("NOT_FOUND", `the grid reads what is not there:\n${missing.map((path) => `  ${path}`).join("\n")}`);
   const folder = jobsFolderOf(out, record);
