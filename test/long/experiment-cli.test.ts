@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { compile, runCli, startCli } from "../cli/run-cli.js";
 import { startJudgeServer } from "../evaluate/judge/judging.js";
-import { gridResults } from "./grid-results.js";
-import { writeTinyGrid } from "./tiny-grid.js";
+import { gridResults } from "../experiment/grid-results.js";
+import { writeTinyGrid } from "../experiment/tiny-grid.js";
 
 interface Status {
   readonly counts: Readonly<Record<string, number>>;
