@@ -9,6 +9,8 @@ export interface ChatTerminal {
   readonly output: NodeJS.WritableStream;
   /** Whether a person types. */
   readonly isTerminal: boolean;
+  /** Each answer is a line of JSON, `{message, answer}`, once it is whole. */
+  readonly isJson: boolean;
   /** What is not part of an answer. */
   readonly note: (line: string) => void;
   /** Calls back at each SIGINT of the process; returns what ends that. */
@@ -59,15 +61,17 @@ export async function runChat(conversation: Conversation, terminal: ChatTerminal
 
 /** @returns true: the person leaves */
 async function respond(line: string, conversation: Conversation, terminal: ChatTerminal, isStopped: () => boolean): Promise<boolean> {
-  const { output, note } = terminal;
+  const { output, note, isJson } = terminal;
   if (line === "") return false;
   if (line.startsWith("/")) return obey(line, conversation, note);
   try {
+    let answer = "";
     for await (const text of conversation.answer(line)) {
-      await write(output, text);
+      answer += text;
+      if (!isJson) await write(output, text);
       if (isStopped()) break;
     }
-    await write(output, "\n");
+    await write(output, isJson ? `${JSON.stringify({ message: line, answer })}\n` : "\n");
   } catch (cause) {
     const error = PolypacaError.from(cause);
     if (error.code !== "INVALID_ARGUMENT") throw error;

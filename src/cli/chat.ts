@@ -25,14 +25,17 @@ export function registerChat(program: Command): void {
     .option("--seed <N>", "of sampling", numberFlag("--seed", { integer: true, min: 0 }), 0)
     .option("--dtype <TYPE>", "fp32 or bf16 (default: bf16 where the hardware has it)", choiceFlag("--dtype", ["fp32", "bf16"]))
     .option("--device <NAME>", deviceNames, "auto")
+    .option("--json", "print each answer as a line of JSON, {message, answer}, instead of streaming it")
     .action(async (flags: ChatFlags) => {
       const { chat } = await import("../chat/chat.js");
       const settings: ChatSettings = {
         ...{ model: flags.model, seed: flags.seed, device: flags.device, decoding: decodingOf(flags) },
         ...{ adapter: flags.adapter ?? null, template: flags.template ?? null, system: flags.system ?? null, dtype: flags.dtype ?? null },
       };
-      const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-      const end = await chat(settings, { input: process.stdin, output: process.stdout, isTerminal, note, onInterrupt }, () => new Date());
+      const isJson = flags.json === true;
+      const isTerminal = !isJson && process.stdin.isTTY === true && process.stdout.isTTY === true;
+      const terminal = { input: process.stdin, output: process.stdout, isTerminal, isJson, note, onInterrupt };
+      const end = await chat(settings, terminal, () => new Date());
       if (end === "interrupted") process.exitCode = 130; // 128 + SIGINT
     });
 }
@@ -45,6 +48,7 @@ type ChatFlags = Partial<DecodingSettings> & {
   readonly seed: number;
   readonly dtype?: "fp32" | "bf16";
   readonly device: string;
+  readonly json?: true;
 };
 
 /** The second SIGINT ends the process, whatever it is doing. */

@@ -52,7 +52,7 @@ function conversationOf(
 }
 
 /** Talks over pipes: what was answered, and what was noted. */
-async function talk(conversation: Conversation, lines: readonly string[]) {
+async function talk(conversation: Conversation, lines: readonly string[], isJson = false) {
   const [input, output] = [new PassThrough(), new PassThrough()];
   const notes: string[] = [];
   let answered = "";
@@ -95,6 +95,16 @@ describe("on pipes", () => {
     expect(notes).toEqual(["system message: Be brief.", "forgotten", "no system message"]);
   });
 
+  it("with --json each answer is a line of JSON", async () => {
+    const { conversation } = conversationOf(() => "two\nlines");
+    const { answered } = await talk(conversation, ["a", "/reset", "b"], true);
+    const rows = answered.trimEnd().split("\n");
+    expect(rows.map((row) => JSON.parse(row))).toEqual([
+      { message: "a", answer: "two\nlines" },
+      { message: "b", answer: "two\nlines" },
+    ]);
+  });
+
   it("an unknown command is explained and asks nothing", async () => {
     const { conversation, asked } = conversationOf(() => "ok");
     expect((await talk(conversation, ["/rest"])).notes.join()).toMatch(/no command \/rest\n.*\/reset +forgets/s);
@@ -125,7 +135,7 @@ describe("on a terminal", () => {
     output.setEncoding("utf8").on("data", (text: string) => {
       shown.text += text;
     });
-    const ended = runChat(conversation, { input, output, isTerminal: true, note: () => {}, onInterrupt: () => () => {} });
+    const ended = runChat(conversation, { input, output, isTerminal: true, isJson: false, note: () => {}, onInterrupt: () => () => {} });
     const see = (text: string): Promise<void> => vi.waitFor(() => expect(shown.text).toContain(text));
     return { input, shown, ended, see };
   }
