@@ -87,6 +87,8 @@ class Runner<Job extends RunnableJob> {
   readonly #crashes = new Map<string, number>();
   /** Not before. */
   readonly #waitUntil = new Map<string, number>();
+  /** Of the runner's own work, not of a job: a state that cannot be read or written. */
+  #failure: { readonly cause: unknown } | null = null;
   #wake: () => void = () => {};
 
   constructor(jobs: readonly Job[], pool: SlotPool, settings: RunnerSettings, environment: RunnerEnvironment<Job>) {
@@ -106,6 +108,7 @@ class Runner<Job extends RunnableJob> {
     signal?.addEventListener("abort", onAbort);
     try {
       for (;;) {
+        if (this.#failure !== null) throw this.#failure.cause;
         const rows = this.#look();
         onLook?.(rows);
         const started = signal?.aborted ? 0 : await this.#startReady(rows);
@@ -152,12 +155,16 @@ class Runner<Job extends RunnableJob> {
     const launched = await this.#environment.launch(job, slot);
     this.#running.set(job.folder, { slot, launched });
     this.#environment.onStart?.(job);
-    void launched.ended.then(async (exit) => {
-      await this.#settle(job, exit);
-      this.#pool.give(slot);
-      this.#running.delete(job.folder);
-      this.#wake();
-    });
+    void launched.ended
+      .then((exit) => this.#settle(job, exit))
+      .catch((cause: unknown) => {
+        this.#failure ??= { cause };
+      })
+      .finally(() => {
+        this.#pool.give(slot);
+        this.#running.delete(job.folder);
+        this.#wake();
+      });
     if (this.#environment.signal?.aborted) launched.stop(); // while it was launched
   }
 

@@ -138,6 +138,14 @@ describe("jobs", () => {
     expect(world.launches.filter((name) => name === "a")).toHaveLength(1);
   });
 
+  it("whose end cannot be read end the runner with the reason", async () => {
+    const world = new World({ b: ["killed"] });
+    world.giveUp = async () => {
+      throw new Error("no space left");
+    };
+    await expect(world.run()).rejects.toThrow("no space left");
+  });
+
   it("run side by side as far as slots and memory allow", async () => {
     const two = new World();
     await two.run();
