@@ -64,6 +64,7 @@ async function talk(conversation: Conversation, lines: readonly string[], isJson
     input,
     output,
     isTerminal: false,
+    isJson,
     note: (line) => notes.push(line),
     onInterrupt: () => () => {},
   });
