@@ -141,7 +141,7 @@ export function adapterConfigText(lora: LoraOptions, baseModel: string | null): 
     r: lora.rank,
     rank_pattern: {},
     revision: null,
-    target_modules: lora.targets,
+    target_modules: [...lora.targets].sort(), // a set to PEFT: a resumed run writes the same file
     task_type: "CAUSAL_LM",
     use_dora: false,
     use_rslora: isRankStabilised,

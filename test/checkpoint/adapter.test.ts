@@ -2,6 +2,7 @@ import { cpSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readAdapterFolder, writeAdapterFolder } from "../../src/checkpoint/adapter.js";
+import { adapterConfigText } from "../../src/checkpoint/adapter-config.js";
 import { safetensorsHeader } from "../../src/checkpoint/safetensors.js";
 import { readTensor } from "../../src/checkpoint/stored-tensor.js";
 import { goldens, pickle, readJson, refusal, temporaryFolder, torchBinBytes } from "./crafted-files.js";
@@ -180,6 +181,12 @@ describe("writeAdapterFolder", () => {
     const byName = new Map(written.sources.map((source) => [source.name, source]));
     for (const source of adapter.sources)
       expect((await readTensor(byName.get(source.name)!)).data).toEqual((await readTensor(source)).data);
+  });
+
+  it("writes the same adapter_config.json whatever order the targets were given in, as a resumed run reads them back in another", async () => {
+    const { lora, baseModel } = await readAdapterFolder(reference);
+    const textOf = (targets: readonly string[]): string => adapterConfigText({ ...lora, targets }, baseModel);
+    expect(textOf(["q_proj", "k_proj", "v_proj"])).toBe(textOf(lora.targets));
   });
 
   it("keeps rsLoRA's scaling", async () => {
